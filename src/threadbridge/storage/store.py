@@ -1,0 +1,347 @@
+"""Opening the database and running plain functions in short transactions.
+
+    store = Store.open("sqlite:////var/lib/threadbridge/threadbridge.sqlite3")
+    account = await store.transact(accounts.create, handle, …)      # from async code
+    rows = store.read_now(followers.list_page, account.id)          # from a command
+
+Rules: a function given to `transact` takes a `Tx` first, decides and writes, and never waits for anything but the
+database. It may run again after a conflict, so it has no other effects. When `transact` returns, the change is
+durable (SQLite: WAL with synchronous=FULL; one writer thread that commits what has queued up in one go, since an
+fsync costs the same for one change as for fifty). Each function has its own savepoint: one that raises takes back
+its own changes and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import URL, CursorResult, make_url
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql import Executable
+
+from threadbridge.errors import BadConfiguration, DatabaseBusy, DiskFull, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BATCH = 128
+_BUSY_MILLISECONDS = 10_000
+_ATTEMPTS = 5
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Tx:
+    """A transaction under way: the connection, the time at which it happens, and which accounts it changed."""
+
+    connection: Connection
+    now: datetime
+    touched: set[int] = field(default_factory=set)
+    """Accounts whose public documents changed so that no stale copy may be served after the commit."""
+
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run one Core statement."""
+        return self.connection.execute(statement, parameters)
+
+    @property
+    def dialect(self) -> str:
+        """'sqlite' or 'postgresql', for the few statements in which they differ."""
+        return self.connection.dialect.name
+
+
+Work = Callable[Concatenate[Tx, P], T]
+TouchedListener = Callable[[set[int]], None]
+
+
+class Store:
+    """One database. Thread-safe; `close` waits for running transactions."""
+
+    def __init__(self, engine: Engine, readers: Engine, clock: Callable[[], datetime]) -> None:
+        self.engine = engine
+        self._readers = readers
+        self.clock = clock
+        self._listeners: list[TouchedListener] = []
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="store")
+        self._writer = _Writer(self) if engine.dialect.name == "sqlite" else None
+
+    @classmethod
+    def open(cls, url: str, *, clock: Callable[[], datetime] = _utc_now) -> Store:
+        """Connect; SQLAlchemy URL of SQLite or PostgreSQL. Tables are made by `migrate`."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return cls(_sqlite_engine(parsed, read_only=False), _sqlite_engine(parsed, read_only=True), clock)
+        if parsed.get_backend_name() != "postgresql":
+            raise BadConfiguration(
+                f"THREADBRIDGE_DATABASE_URL: {parsed.get_backend_name()!r} is not supported",
+                hint="Use sqlite:///path or postgresql+psycopg://user@host/database.",
+            )
+        try:
+            engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg"), pool_size=10, max_overflow=10, pool_pre_ping=True
+            )
+        except ModuleNotFoundError:
+            raise BadConfiguration(
+                "PostgreSQL needs the extra 'postgres'",
+                hint="Install it: pip install 'threadbridge[postgres]'.",
+            ) from None
+        return cls(engine, engine, clock)
+
+    @property
+    def dialect(self) -> str:
+        """'sqlite' or 'postgresql'."""
+        return self.engine.dialect.name
+
+    def on_touched(self, listener: TouchedListener) -> None:
+        """Call `listener(account ids)` right after each commit that changed public documents."""
+        self._listeners.append(listener)
+
+    # ── from async code ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def transact(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work(tx, …)` in a transaction in another thread; durable when this returns."""
+        if self._writer is not None:
+            return await asyncio.wrap_future(self._writer.submit(work, args, kwargs))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: self.transact_now(work, *args, **kwargs))
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work(tx, …)` against a consistent snapshot in another thread; writing raises."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: self.read_now(work, *args, **kwargs))
+
+    # ── from commands and threads ────────────────────────────────────────────────────────────────────────────────
+
+    def transact_now(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`transact` for code that is not async."""
+        if self._writer is not None:
+            result: T = self._writer.submit(work, args, kwargs).result()
+            return result
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.engine.begin() as connection:
+                    tx = Tx(connection, self.clock())
+                    result = work(tx, *args, **kwargs)
+                self._tell(tx.touched)
+                return result
+            except exc.DBAPIError as error:
+                if attempt + 1 < _ATTEMPTS and _is_conflict(error):
+                    time.sleep(0.01 * 2**attempt)
+                    continue
+                raise _explained(error) from error
+        raise AssertionError("unreachable")
+
+    def read_now(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for code that is not async."""
+        with self.snapshot() as tx:
+            return work(tx, *args, **kwargs)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Tx]:
+        """A read-only view of one moment, for as long as the block runs (exports)."""
+        try:
+            with self._readers.connect() as connection:
+                if self.dialect == "postgresql":
+                    connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                with connection.begin():
+                    yield Tx(connection, self.clock())
+        except exc.DBAPIError as error:
+            raise _explained(error) from error
+
+    def close(self) -> None:
+        """Finish what is under way and disconnect."""
+        if self._writer is not None:
+            self._writer.close()
+        self._pool.shutdown(wait=True)
+        self.engine.dispose()
+        self._readers.dispose()
+
+    def _tell(self, touched: set[int]) -> None:
+        if touched:
+            for listener in self._listeners:
+                listener(touched)
+
+
+def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
+    # autocommit at the driver; SQLAlchemy's begin event below says BEGIN itself. Python's sqlite3 would otherwise
+    # begin late (at the first write), and a reader turned writer cannot wait for the lock.
+    engine = create_engine(
+        url,
+        connect_args={
+            "isolation_level": None,
+            "check_same_thread": False,
+            "timeout": _BUSY_MILLISECONDS / 1000,
+        },
+        **({"pool_size": 8, "max_overflow": 8} if read_only else {"poolclass": NullPool}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"busy_timeout={_BUSY_MILLISECONDS}",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            "journal_size_limit=67108864",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+            *(("query_only=ON",) if read_only else ()),
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class _Writer:
+    """The one thread that writes to SQLite: takes what has queued up, runs it, commits once, then answers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, work: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        task = _Task(work, args, kwargs, Future())
+        with self._lock:
+            if self._closed:
+                raise Unavailable("The server is shutting down")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+                self._thread.start()
+            self._queue.put(task)
+        return task.future
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        connection: Connection | None = None
+        while True:
+            first = self._queue.get()
+            if first is None:
+                break
+            batch = [first]
+            closing = False
+            while len(batch) < _BATCH:
+                try:
+                    task = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if task is None:
+                    closing = True
+                    break
+                batch.append(task)
+            try:
+                connection = connection or self._store.engine.connect()
+                self._commit(connection, batch)
+            except BaseException as error:
+                # The whole batch is undone: nobody was answered yet, so nobody was lied to.
+                if connection is not None:
+                    connection.invalidate()
+                    connection.close()
+                    connection = None
+                failure = _explained(error) if isinstance(error, exc.DBAPIError) else error
+                for task in batch:
+                    if not task.future.done():
+                        task.future.set_exception(failure)
+            if closing:
+                break
+        if connection is not None:
+            connection.close()
+
+    def _commit(self, connection: Connection, batch: list[_Task]) -> None:
+        touched: set[int] = set()
+        outcomes: list[tuple[_Task, Any, Exception | None]] = []
+        now = self._store.clock()
+        with connection.begin():
+            for task in batch:
+                if not task.future.set_running_or_notify_cancel():
+                    continue
+                tx = Tx(connection, now)
+                connection.exec_driver_sql("SAVEPOINT work")
+                try:
+                    result = task.work(tx, *task.args, **task.kwargs)
+                except exc.OperationalError:
+                    raise
+                except Exception as error:
+                    connection.exec_driver_sql("ROLLBACK TO work")
+                    outcomes.append((task, None, error))
+                else:
+                    outcomes.append((task, result, None))
+                    touched |= tx.touched
+                connection.exec_driver_sql("RELEASE work")
+        self._store._tell(touched)
+        for task, result, failure in outcomes:
+            if failure is not None:
+                task.future.set_exception(failure)
+            else:
+                task.future.set_result(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    work: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    future: Future[Any]
+
+
+def _is_conflict(error: exc.DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return state in ("40001", "40P01")
+
+
+def _explained(error: exc.DBAPIError) -> Exception:
+    message = str(error.orig)
+    if "disk is full" in message or "No space left" in message or "disk I/O error" in message:
+        return DiskFull("No space is left for the database", detail=message, hint="Free some space and try again.")
+    if "locked" in message or "busy" in message:
+        return DatabaseBusy("The database is busy", detail=message)
+    if isinstance(error, exc.OperationalError) and "unable to open database file" in message:
+        return BadConfiguration("The database file cannot be opened", detail=message)
+    if "readonly database" in message:
+        return BadConfiguration("The database cannot be written", detail=message)
+    if isinstance(error, exc.OperationalError):
+        return Unavailable("The database cannot be reached", detail=message)
+    return error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder that we can write into, or say why not (BadConfiguration)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise BadConfiguration(
+            f"The data folder {folder} cannot be written",
+            detail=str(error),
+            hint="Set THREADBRIDGE_DATA_DIR to a folder that this user may write to.",
+        ) from None
