@@ -14,6 +14,7 @@ map to status codes is in `web/app.py`, the only map to exit codes in `cli.py`.
     ├── Conflict                  the request contradicts the present state
     ├── Forbidden                 known, but not allowed
     │   └── SignInNeeded          … until signed in
+    ├── TooMany                   asked too often; the same request later is right
     ├── SignatureRefused          a request that does not prove who sent it
     ├── MediaRefused              a file that is not a picture or video we serve
     ├── NetworkError              something outside could not be reached or did not behave
@@ -85,6 +86,10 @@ class Forbidden(ThreadbridgeError):
 
 class SignInNeeded(Forbidden):
     """Only for a signed-in owner."""
+
+
+class TooMany(ThreadbridgeError):
+    """Asked too often."""
 
 
 class SignatureRefused(ThreadbridgeError):

@@ -69,9 +69,9 @@ class Ids:
     def featured_tags(self, account_id: int) -> str:
         return f"{self.actor(account_id)}/collections/tags"
 
-    def accept(self, account_id: int, number: int) -> str:
-        """Id of the Accept number `number` of an account."""
-        return f"{self.actor(account_id)}#accepts/{number}"
+    def accept(self, account_id: int, follow: int, at: datetime) -> str:
+        """Id of an Accept: the number of the follow it answers and the time, since a repeated Follow gets another."""
+        return f"{self.actor(account_id)}#accepts/{follow}-{_microseconds(at)}"
 
     # ── posts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,7 +82,7 @@ class Ids:
         return f"{self.post(account_id, post_id)}/activity"
 
     def update(self, account_id: int, post_id: int, updated: datetime) -> str:
-        return f"{self.post(account_id, post_id)}#updates/{int(updated.timestamp() * 1_000_000)}"
+        return f"{self.post(account_id, post_id)}#updates/{_microseconds(updated)}"
 
     def delete(self, account_id: int, post_id: int) -> str:
         return f"{self.post(account_id, post_id)}#delete"
@@ -140,6 +140,10 @@ class Ids:
         path = self._path(uri)
         match = _PROFILE.fullmatch(path) if path else None
         return match[1] if match else None
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
 
 
 _EXTENSIONS = {

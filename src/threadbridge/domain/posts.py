@@ -49,6 +49,8 @@ class Post:
     original_url: str | None
     parent_id: int | None
     """Our own post that this one continues."""
+    thread_id: int | None
+    """The first post of that thread."""
     parent_url: str | None
     """What it answers at the source, when that is not a post of ours."""
     quoted_id: int | None

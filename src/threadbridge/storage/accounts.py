@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from threadbridge.domain.accounts import Account, AccountState, check_handle
@@ -315,7 +315,21 @@ def session_seen(tx: Tx, session_hash: str) -> None:
     tx.execute(update(s).where(s.c.token_hash == session_hash).values(seen_at=tx.now))
 
 
+def forget_sign_ins(tx: Tx, before: datetime) -> None:
+    """Forget links and sessions that ended before a time."""
+    for table in (schema.sign_in_links, schema.sessions):
+        tx.execute(delete(table).where(table.c.expires_at < before))
+
+
 def end_session(tx: Tx, session_hash: str) -> None:
     """Sign out: the row goes, so the cookie opens nothing any more."""
     s = schema.sessions
     tx.execute(s.delete().where(s.c.token_hash == session_hash))
+
+
+def damage(tx: Tx) -> str | None:
+    """What SQLite's own check finds wrong with the file; None when all is well (PostgreSQL checks itself)."""
+    if tx.connection.dialect.name != "sqlite":
+        return None
+    found = str(tx.connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    return None if found == "ok" else found

@@ -85,7 +85,14 @@ def load_poll(value: str | None) -> SourcePoll | None:
     )
 
 
-def _columns(content: PostContent) -> dict[str, Any]:
+def _thread(tx: Tx, parent_id: int | None) -> int | None:
+    if parent_id is None:
+        return None
+    above = tx.execute(select(_p.c.thread_id).where(_p.c.id == parent_id)).scalar_one_or_none()
+    return above or parent_id
+
+
+def _columns(tx: Tx, content: PostContent) -> dict[str, Any]:
     return {
         "kind": content.kind,
         "text": content.text,
@@ -93,6 +100,7 @@ def _columns(content: PostContent) -> dict[str, Any]:
         "published": content.published,
         "original_url": content.original_url,
         "parent_id": content.parent_id,
+        "thread_id": _thread(tx, content.parent_id),
         "parent_url": content.parent_url,
         "quoted_id": content.quoted_id,
         "quoted_url": content.quoted_url,
@@ -118,6 +126,7 @@ def _post(row: Row[Any], attachments: tuple[Attachment, ...]) -> Post:
         updated=row.updated,
         original_url=row.original_url,
         parent_id=row.parent_id,
+        thread_id=row.thread_id,
         parent_url=row.parent_url,
         quoted_id=row.quoted_id,
         quoted_url=row.quoted_url,
@@ -138,7 +147,8 @@ def _post(row: Row[Any], attachments: tuple[Attachment, ...]) -> Post:
     )
 
 
-def _with_attachments(tx: Tx, rows: Sequence[Row[Any]]) -> list[Post]:
+def with_attachments(tx: Tx, rows: Sequence[Row[Any]]) -> list[Post]:
+    """Rows of `posts` as posts, with their attachments, in the same order."""
     held: dict[int, list[Attachment]] = {}
     a, m = schema.attachments, schema.media
     ids = [row.id for row in rows]
@@ -174,7 +184,7 @@ def _with_attachments(tx: Tx, rows: Sequence[Row[Any]]) -> list[Post]:
 def by_id(tx: Tx, account_id: int, post_id: int) -> Post | None:
     """A post of this account, also a deleted one (see `deleted_at`)."""
     row = tx.execute(select(_p).where(_p.c.id == post_id, _p.c.account_id == account_id)).first()
-    return _with_attachments(tx, [row])[0] if row else None
+    return with_attachments(tx, [row])[0] if row else None
 
 
 def newest(
@@ -204,7 +214,7 @@ def newest(
         rows = list(tx.execute(query.order_by(_p.c.published, _p.c.id).limit(limit)))[::-1]
     else:
         rows = list(tx.execute(query.order_by(_p.c.published.desc(), _p.c.id.desc()).limit(limit)))
-    return _with_attachments(tx, rows)
+    return with_attachments(tx, rows)
 
 
 def oldest_first(tx: Tx, account_id: int) -> Iterator[Post]:
@@ -217,7 +227,7 @@ def oldest_first(tx: Tx, account_id: int) -> Iterator[Post]:
                 or_(_p.c.published > last.published, and_(_p.c.published == last.published, _p.c.id > last.id))
             )
         rows = list(tx.execute(query.order_by(_p.c.published, _p.c.id).limit(_CHUNK)))
-        yield from _with_attachments(tx, rows)
+        yield from with_attachments(tx, rows)
         if len(rows) < _CHUNK:
             return
         last = Cursor(rows[-1].published, rows[-1].id)
@@ -243,7 +253,7 @@ def pinned(tx: Tx, account_id: int) -> list[Post]:
         .where(pins.c.account_id == account_id, _p.c.deleted_at.is_(None))
         .order_by(pins.c.pinned_at.desc())
     ).all()
-    return _with_attachments(tx, rows)
+    return with_attachments(tx, rows)
 
 
 def tagged(tx: Tx, tag: str, *, limit: int, before_id: int | None = None) -> list[Post]:
@@ -257,7 +267,7 @@ def tagged(tx: Tx, tag: str, *, limit: int, before_id: int | None = None) -> lis
     )
     if before_id is not None:
         query = query.where(_p.c.id < before_id)
-    return _with_attachments(tx, tx.execute(query.order_by(_p.c.id.desc()).limit(limit)).all())
+    return with_attachments(tx, tx.execute(query.order_by(_p.c.id.desc()).limit(limit)).all())
 
 
 def top_tags(tx: Tx, account_id: int, limit: int = 10) -> list[tuple[str, int]]:
@@ -371,7 +381,7 @@ def add(tx: Tx, account_id: int, content: PostContent, attachments: Sequence[New
     """Store a new post; returns its permanent id."""
     post_id: int = tx.execute(
         insert(_p)
-        .values(account_id=account_id, silent=silent, created_at=tx.now, **_columns(content))
+        .values(account_id=account_id, silent=silent, created_at=tx.now, **_columns(tx, content))
         .returning(_p.c.id)
     ).scalar_one()
     _add_attachments(tx, post_id, attachments)
@@ -396,7 +406,7 @@ def revise(
     """Replace what a post says, keeping its address, figures and what it said before."""
     before = tx.execute(select(_p.c.text).where(_p.c.id == post_id)).scalar_one()
     tx.execute(insert(schema.post_edits).values(post_id=post_id, text=before, at=updated))
-    tx.execute(update(_p).where(_p.c.id == post_id).values(updated=updated, **_columns(content)))
+    tx.execute(update(_p).where(_p.c.id == post_id).values(updated=updated, **_columns(tx, content)))
     tx.execute(delete(schema.attachments).where(schema.attachments.c.post_id == post_id))
     tx.execute(delete(schema.post_tags).where(schema.post_tags.c.post_id == post_id))
     _add_attachments(tx, post_id, attachments)

@@ -148,15 +148,17 @@ connections = _table(
     Column("sealed_token", LargeBinary, nullable=False),
     Column("connected_at", Moment, nullable=False),
     Column("history_done_at", Moment),
-    Column("next_read_at", Moment, nullable=False, index=True),
     Column("last_read_at", Moment),
     Column("last_new_at", Moment),
+    Column("profile_read_at", Moment),
+    Column("speaks_since", Moment),
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("trouble", String(32)),
     Column("trouble_text", Text),
     UniqueConstraint("source", "native_id"),
 )
-"""A live connection to a source. `trouble` is NULL, 'sign_in_again', 'rate_limited' or 'unreachable'."""
+"""A live connection to a source. `trouble` is NULL, 'sign_in_again', 'rate_limited' or 'unreachable'; posts older
+than `speaks_since` (set when a pause ends) are kept silently."""
 
 origins = _table(
     "origins",
@@ -197,6 +199,7 @@ posts = _table(
     Column("updated", Moment),
     Column("original_url", Text),
     Column("parent_id", _Id, ForeignKey("posts.id"), index=True),
+    Column("thread_id", _Id, ForeignKey("posts.id")),
     Column("parent_url", Text),
     Column("quoted_id", _Id, ForeignKey("posts.id")),
     Column("quoted_url", Text),
@@ -216,7 +219,8 @@ posts = _table(
     Column("replies_count", Integer, nullable=False, server_default=text("0")),
     Index("ix_posts_timeline", "account_id", "published", "id"),
 )
-"""Posts of our accounts. A deleted one keeps its row (texts emptied) so that its address answers 410 for ever."""
+"""Posts of our accounts. `thread_id` is the first post of the owner's own thread, NULL for that post itself. A
+deleted post keeps its row (texts emptied) so that its address answers 410 for ever."""
 
 post_tags = _table(
     "post_tags",
@@ -346,7 +350,7 @@ dropped = _table(
     "dropped",
     Column("kind", String(64), primary_key=True),
     Column("reason", String(64), primary_key=True),
-    Column("count", BigInteger, nullable=False),
+    Column("times", BigInteger, nullable=False),
     Column("last_at", Moment, nullable=False),
 )
 """What arrived, was well-formed and had no effect, counted by reason."""

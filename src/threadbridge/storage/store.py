@@ -24,9 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, CursorResult, make_url
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import Executable
@@ -58,10 +59,12 @@ class Tx:
         """Run one Core statement."""
         return self.connection.execute(statement, parameters)
 
-    @property
-    def dialect(self) -> str:
-        """'sqlite' or 'postgresql', for the few statements in which they differ."""
-        return self.connection.dialect.name
+    def insert(self, table: Table) -> sqlite.Insert:
+        """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`; both databases speak the same
+        form of it, through constructs of two names."""
+        if self.connection.dialect.name == "postgresql":
+            return cast("sqlite.Insert", postgresql.insert(table))
+        return sqlite.insert(table)
 
 
 Work = Callable[Concatenate[Tx, P], T]

@@ -1,0 +1,64 @@
+"""Addressing: from one activity to one delivery row per distinct inbox.
+
+Rule: recipients are read and written in chunks, each in its own transaction together with how far it came, so that
+a million followers need no memory and a killed worker goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from threadbridge.activitypub.text import host_of
+from threadbridge.storage import jobs, ledger, people
+from threadbridge.storage.jobs import Job
+from threadbridge.storage.store import Tx
+
+CHUNK = 500
+
+# The other processes' ready documents follow the database within half a second; the first server to hear of a
+# deletion checks it by fetching the post, and must find 410 by then.
+DELETE_HEAD_START = timedelta(seconds=1)
+
+
+def step(tx: Tx, job: Job) -> dict[str, Any] | None:
+    """Address the next chunk of recipients; returns what is left to do, or None when all are addressed.
+
+    Followers get everything. Changes of a post go also to whoever received the post (the ledger) and to those who
+    liked, boosted or answered it: they hold copies.
+    """
+    said = ledger.activity(tx, int(job.arguments["activity"]))
+    if said is None or not jobs.progress(tx, job, job.arguments):
+        return None
+    lane = ledger.LANE_POST if said.kind == "Create" else ledger.LANE_CHANGE
+    due_at = tx.now + DELETE_HEAD_START if said.kind == "Delete" else None
+    phase = job.arguments.get("phase", "followers")
+    if phase == "followers":
+        chunk = people.reach(tx, said.account_id, after_id=int(job.arguments.get("after", 0)), limit=CHUNK)
+        ledger.add_deliveries(tx, said, [(inbox, host_of(inbox)) for _, inbox in chunk], lane=lane, due_at=due_at)
+        if len(chunk) == CHUNK:
+            return _left(tx, job, {"phase": "followers", "after": chunk[-1][0]})
+        if said.kind == "Create" or said.post_id is None:
+            _done(tx, job, said.id)
+            return None
+        return _left(tx, job, {"phase": "holders", "after": ""})
+    assert said.post_id is not None
+    holders = ledger.recipients_of_post(tx, said.post_id, after=str(job.arguments["after"]), limit=CHUNK)
+    ledger.add_deliveries(tx, said, holders, lane=lane, due_at=due_at)
+    if len(holders) == CHUNK:
+        return _left(tx, job, {"phase": "holders", "after": holders[-1][0]})
+    talked = [(inbox, host_of(inbox)) for inbox in people.conversers(tx, said.post_id)]
+    ledger.add_deliveries(tx, said, talked, lane=lane, due_at=due_at)
+    _done(tx, job, said.id)
+    return None
+
+
+def _left(tx: Tx, job: Job, place: dict[str, Any]) -> dict[str, Any]:
+    arguments = {"activity": job.arguments["activity"], **place}
+    jobs.progress(tx, job, arguments)
+    return arguments
+
+
+def _done(tx: Tx, job: Job, activity_id: int) -> None:
+    ledger.mark_fanned_out(tx, activity_id)
+    jobs.finish(tx, job)

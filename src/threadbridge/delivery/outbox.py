@@ -1,0 +1,71 @@
+"""Saying something: one transaction writes the activity's exact bytes and asks for its delivery.
+
+Rule: publishing costs the same whatever the number of followers; addressing them is the fan-out's work. What is
+addressed to one known person (an Accept) gets its delivery row at once.
+"""
+
+from __future__ import annotations
+
+from threadbridge.activitypub import outgoing
+from threadbridge.activitypub.ids import Ids
+from threadbridge.activitypub.outgoing import Document
+from threadbridge.activitypub.text import host_of
+from threadbridge.domain.accounts import Account
+from threadbridge.domain.posts import Post
+from threadbridge.storage import jobs, ledger, posts, surroundings
+from threadbridge.storage.store import Tx
+
+FAN_OUT = "fan_out"
+
+
+def publish(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
+    """Say that there is a new post."""
+    post, around = _post(tx, ids, account, post_id)
+    said = outgoing.create(ids, account, post, around, tx.now)
+    _say(tx, account.id, outgoing.with_context(said), order_key=said["object"]["id"], post_id=post_id)
+
+
+def revise(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
+    """Say that a post was edited."""
+    post, around = _post(tx, ids, account, post_id)
+    said = outgoing.update(ids, account, post, around, tx.now)
+    _say(tx, account.id, outgoing.with_context(said), order_key=said["object"]["id"], post_id=post_id)
+
+
+def retract(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
+    """Say that a post is gone."""
+    said = outgoing.delete(ids, account.id, post_id)
+    _say(tx, account.id, said, order_key=ids.post(account.id, post_id), post_id=post_id)
+
+
+def answer(tx: Tx, account_id: int, document: Document, inbox: str) -> None:
+    """Say something to one inbox, ahead of everything else (Accept)."""
+    activity_id = _keep(tx, account_id, document, order_key=document["id"], post_id=None)
+    said = ledger.activity(tx, activity_id) if activity_id is not None else None
+    if said is not None:
+        ledger.add_deliveries(tx, said, [(inbox, host_of(inbox))], lane=ledger.LANE_ANSWER)
+        ledger.mark_fanned_out(tx, said.id)
+
+
+def _post(tx: Tx, ids: Ids, account: Account, post_id: int) -> tuple[Post, outgoing.PostSurroundings]:
+    post = posts.by_id(tx, account.id, post_id)
+    assert post is not None, "only a stored post can be said"
+    return post, surroundings.of_post(tx, ids, post)
+
+
+def _say(tx: Tx, account_id: int, document: Document, *, order_key: str, post_id: int) -> None:
+    activity_id = _keep(tx, account_id, document, order_key=order_key, post_id=post_id)
+    if activity_id is not None:
+        jobs.add(tx, FAN_OUT, str(activity_id), {"activity": activity_id})
+
+
+def _keep(tx: Tx, account_id: int, document: Document, *, order_key: str, post_id: int | None) -> int | None:
+    return ledger.add_activity(
+        tx,
+        account_id=account_id,
+        uri=document["id"],
+        kind=document["type"],
+        order_key=order_key,
+        body=outgoing.encode(document),
+        post_id=post_id,
+    )

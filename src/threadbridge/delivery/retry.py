@@ -1,0 +1,155 @@
+"""What an answer to a delivery means, as one pure table, and when to try again.
+
+Rule: no clock and no randomness here; the time and a spread in [-1, 1] come as arguments. Every end has a reason in
+words, since owners read them.
+
+    2xx                         delivered
+    410                         the inbox is gone
+    400, 401                    the other signature scheme once, at once; then as 'refused'
+    408, 425, 429, 5xx, network again, on the schedule, for 7 days (30 for Deletes); the host is in trouble
+    other 4xx, 3xx              refused: two more tries within a day, since some servers answer 404 while starting
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+State = Literal["waiting", "delivered", "refused", "gone", "given_up"]
+
+SCHEDULE = tuple(timedelta(seconds=seconds) for seconds in (15, 60, 240, 900, 1800, 3600, 7200, 14400, 28800, 43200))
+"""Delays after the first, second, … failed attempt; the last one repeats."""
+REFUSED_SCHEDULE = (timedelta(minutes=5), timedelta(hours=12))
+PATIENCE = timedelta(days=7)
+PATIENCE_FOR_DELETES = timedelta(days=30)
+SPREAD = 0.2
+RETRY_AFTER_MAX = timedelta(hours=24)
+BREAKER_AFTER = 5
+"""Failures in a row after which a host is left alone for a while."""
+BREAKER_FIRST, BREAKER_MAX = timedelta(minutes=1), timedelta(minutes=30)
+
+_LATER = frozenset({408, 425, 429})
+_PHRASES = {
+    401: "the signature was not accepted",
+    403: "this server, or this account, is not welcome there",
+    404: "there is no such inbox",
+    405: "that address takes no deliveries",
+    410: "the inbox is gone",
+    413: "the activity is too large for them",
+    429: "they ask us to slow down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an attempt ended: an HTTP status, or the network's trouble in words."""
+
+    status: int | None
+    trouble: str | None = None
+    retry_after: str | None = None
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The judgement. `due_at` is set when `state` is 'waiting'; `host_trouble` when the whole host is to blame."""
+
+    state: State
+    reason: str | None = None
+    due_at: datetime | None = None
+    host_trouble: str | None = None
+    held_until: datetime | None = None
+
+
+def other_scheme_worth_trying(answer: Answer) -> bool:
+    """Whether the same request, signed by the other scheme, might be accepted ("double knocking")."""
+    return answer.status in (400, 401)
+
+
+def judge(
+    answer: Answer,
+    *,
+    kind: str,
+    attempts: int,
+    created_at: datetime,
+    now: datetime,
+    spread: float,
+    host_failures: int = 0,
+) -> Outcome:
+    """What becomes of a delivery after this answer. `attempts` counts the earlier ones; `spread` is in [-1, 1]."""
+    if answer.status is not None and 200 <= answer.status < 300:
+        return Outcome("delivered")
+    words = describe(answer)
+    if answer.status == 410:
+        return Outcome("gone", words)
+    if answer.status is None or answer.status >= 500 or answer.status in _LATER:
+        return _later(
+            answer, words, kind=kind, attempts=attempts, created_at=created_at, now=now, spread=spread,
+            host_failures=host_failures,
+        )  # fmt: skip
+    if attempts < len(REFUSED_SCHEDULE):
+        return Outcome("waiting", words, due_at=now + _jittered(REFUSED_SCHEDULE[attempts], spread))
+    return Outcome("refused", words)
+
+
+def _later(
+    answer: Answer,
+    words: str,
+    *,
+    kind: str,
+    attempts: int,
+    created_at: datetime,
+    now: datetime,
+    spread: float,
+    host_failures: int,
+) -> Outcome:
+    patience = PATIENCE_FOR_DELETES if kind == "Delete" else PATIENCE
+    asked = asked_delay(answer.retry_after, now)
+    held_until = None
+    if asked is not None:
+        held_until = now + asked
+    elif host_failures + 1 >= BREAKER_AFTER:
+        steps = min(host_failures + 1 - BREAKER_AFTER, 10)
+        held_until = now + _jittered(min(BREAKER_FIRST * 2**steps, BREAKER_MAX), spread)
+    if now - created_at >= patience:
+        days = patience.days
+        return Outcome("given_up", f"{words}; given up after {days} days", host_trouble=words, held_until=held_until)
+    delay = _jittered(SCHEDULE[min(attempts, len(SCHEDULE) - 1)], spread)
+    due_at = now + (max(asked, delay) if asked is not None else delay)
+    return Outcome("waiting", words, due_at=due_at, host_trouble=words, held_until=held_until)
+
+
+def _jittered(delay: timedelta, spread: float) -> timedelta:
+    return delay * (1 + SPREAD * max(-1.0, min(1.0, spread)))
+
+
+def asked_delay(header: str | None, now: datetime) -> timedelta | None:
+    """A Retry-After header (seconds or a date, RFC 9110) as a delay of at most a day; None if there is none."""
+    if not header:
+        return None
+    value = header.strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return min(timedelta(seconds=int(value)), RETRY_AFTER_MAX)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(moment - now, timedelta(0)), RETRY_AFTER_MAX)
+
+
+def describe(answer: Answer) -> str:
+    """An answer in words for the owner; the beginning of what the server said is kept, since Mastodon's and
+    GoToSocial's error texts name the cause."""
+    if answer.status is None:
+        return answer.trouble or "could not be reached"
+    phrase = _PHRASES.get(answer.status) or (
+        "their server has trouble" if answer.status >= 500 else "they refused it"
+    )
+    said = " ".join(answer.body[:200].decode("utf-8", "replace").split())
+    readable = said if said and not said.startswith("<") and said.isprintable() else ""
+    return f"{answer.status}: {phrase}" + (f" ({readable})" if readable else "")

@@ -1,0 +1,241 @@
+"""Carrying deliveries to their inboxes.
+
+Rule: a request is signed right before it leaves, with a parsed key kept in memory (Misskey refuses a Date older than
+five minutes, Takahē one older than a minute); nothing signed is ever stored. No transaction is open while the
+network is asked. Outcomes are settled in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+
+from threadbridge.activitypub.ids import Ids
+from threadbridge.delivery import retry
+from threadbridge.delivery.retry import Answer, Outcome
+from threadbridge.errors import AddressRefused, NetworkError, ThreadbridgeError
+from threadbridge.net.client import Client
+from threadbridge.signatures import schemes
+from threadbridge.signatures.keys import SigningKey, signing_key
+from threadbridge.signatures.schemes import Scheme
+from threadbridge.storage import accounts, jobs, ledger
+from threadbridge.storage.ledger import Claimed, Settled
+from threadbridge.storage.store import Store, Tx
+from threadbridge.storage.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 8.0
+"""A killed worker's deliveries are taken up after this time; a living one extends its leases."""
+DEADLINE_SECONDS = 15.0
+CONCURRENCY = 128
+SETTLE_EVERY = 0.02
+VERIFY_GONE = "verify_gone"
+_CONTENT_TYPE = "application/activity+json"
+
+
+class Sender:
+    """Takes due deliveries, sends them, settles them. One per worker process."""
+
+    def __init__(
+        self, store: Store, vault: Vault, client: Client, ids: Ids, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._client = client
+        self._ids = ids
+        self._clock = clock
+        self._keys: OrderedDict[int, SigningKey] = OrderedDict()
+        self._bodies: OrderedDict[int, bytes] = OrderedDict()
+        self._busy: Counter[str] = Counter()
+        self._under_way: dict[int, Claimed] = {}
+        self._outcomes: list[tuple[Claimed, Answer, Scheme | None]] = []
+        self._after_account = 0
+        # Signing releases the interpreter's lock, so two threads sign on two cores.
+        self._signers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="signer")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self, *, idle_seconds: float = 0.2) -> None:
+        """Send until `stop`; then wait for what is under way and settle it."""
+        settling = asyncio.create_task(self._settle_for_ever())
+        extending = asyncio.create_task(self._extend_for_ever())
+        try:
+            while not self._stopping.is_set():
+                taken = 0
+                try:
+                    taken = await self._take()
+                except ThreadbridgeError as error:
+                    log.warning("deliveries could not be taken", error=str(error))
+                if not taken:
+                    await _wait(self._stopping, idle_seconds)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5)
+        finally:
+            for task in (*self._tasks, extending, settling):
+                task.cancel()
+            await asyncio.gather(*self._tasks, extending, settling, return_exceptions=True)
+            await self._settle()
+            self._signers.shutdown(wait=False, cancel_futures=True)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._stopping.set()
+        self._room.set()
+
+    async def _take(self) -> int:
+        free = CONCURRENCY - len(self._under_way)
+        if free <= CONCURRENCY // 4:
+            # Full: wait for room rather than claim a few rows at a time.
+            self._room.clear()
+            await _wait(self._room, 0.05)
+            return 1
+        if not await self._store.read(ledger.anything_due):
+            return 0
+        claimed, self._after_account = await self._store.transact(
+            ledger.take,
+            busy=dict(self._busy),
+            limit=free,
+            lease_seconds=LEASE_SECONDS,
+            after_account=self._after_account,
+        )
+        missing = {row.activity_id for row in claimed} - self._bodies.keys()
+        if missing:
+            for number, body in (await self._store.read(ledger.bodies, sorted(missing))).items():
+                self._bodies[number] = body
+        for row in claimed:
+            self._busy[row.host] += 1
+            self._under_way[row.id] = row
+            task = asyncio.create_task(self._carry(row, self._bodies[row.activity_id]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        while len(self._bodies) > 256:
+            self._bodies.popitem(last=False)
+        return len(claimed)
+
+    async def _carry(self, row: Claimed, body: bytes) -> None:
+        scheme: Scheme = "rfc9421" if row.scheme == "rfc9421" else "cavage"
+        learnt: Scheme | None = None
+        try:
+            answer = await self._post(row, body, scheme)
+            if retry.other_scheme_worth_trying(answer):
+                other: Scheme = "cavage" if scheme == "rfc9421" else "rfc9421"
+                second = await self._post(row, body, other)
+                if second.status is not None and 200 <= second.status < 300:
+                    answer, learnt = second, other
+        except asyncio.CancelledError:
+            # Not settled: the lease runs out and the next worker takes it.
+            raise
+        except Exception as error:
+            log.exception("a delivery failed in an unforeseen way", inbox=row.inbox)
+            answer = Answer(None, f"internal trouble: {type(error).__name__}")
+        finally:
+            self._busy[row.host] -= 1
+            if self._busy[row.host] <= 0:
+                del self._busy[row.host]
+        self._outcomes.append((row, answer, learnt))
+        self._room.set()
+
+    async def _post(self, row: Claimed, body: bytes, scheme: Scheme) -> Answer:
+        key = self._keys.get(row.account_id) or await self._key(row.account_id)
+        loop = asyncio.get_running_loop()
+        try:
+            inbox = self._client.canonical(row.inbox)
+            headers = await loop.run_in_executor(self._signers, self._signed, scheme, key, inbox, body)
+            got = await self._client.post(inbox, body=body, headers=headers, deadline=DEADLINE_SECONDS)
+        except AddressRefused as error:
+            return Answer(403, body=error.public.encode())
+        except NetworkError as error:
+            return Answer(None, error.public)
+        return Answer(got.status, retry_after=got.headers.get("retry-after"), body=got.body)
+
+    def _signed(self, scheme: Scheme, key: SigningKey, inbox: str, body: bytes) -> dict[str, str]:
+        return schemes.sign(
+            scheme, key, method="POST", url=inbox, body=body, date=self._clock(), content_type=_CONTENT_TYPE
+        )
+
+    async def _key(self, account_id: int) -> SigningKey:
+        pem = await self._store.read(accounts.private_key, self._vault, account_id)
+        key = signing_key(self._ids.key(account_id), pem)
+        self._keys[account_id] = key
+        while len(self._keys) > 1024:
+            self._keys.popitem(last=False)
+        return key
+
+    # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _settle_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SETTLE_EVERY)
+            try:
+                await self._settle()
+            except ThreadbridgeError as error:
+                # Kept in memory and tried again; if this process dies first, the leases run out.
+                log.warning("outcomes could not be written down", error=str(error))
+                await asyncio.sleep(1)
+
+    async def _settle(self) -> None:
+        batch = self._outcomes[:500]
+        if not batch:
+            return
+        await self._store.transact(_settle, batch, [random.uniform(-1, 1) for _ in batch])  # noqa: S311 (jitter)
+        del self._outcomes[: len(batch)]
+        for row, _, _ in batch:
+            self._under_way.pop(row.id, None)
+        self._room.set()
+
+    async def _extend_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            held = [(row.id, row.lease) for row in self._under_way.values()]
+            if held:
+                try:
+                    await self._store.transact(ledger.extend, held, LEASE_SECONDS)
+                except ThreadbridgeError as error:
+                    log.warning("leases could not be extended", error=str(error))
+
+
+def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads: list[float]) -> None:
+    failing = ledger.failures(tx, {row.host for row, _, _ in batch})
+    settled: list[Settled] = []
+    for (row, answer, learnt), spread in zip(batch, spreads, strict=True):
+        outcome: Outcome = retry.judge(
+            answer,
+            kind=row.kind,
+            attempts=row.attempts,
+            created_at=row.created_at,
+            now=tx.now,
+            spread=spread,
+            host_failures=failing.get(row.host, 0),
+        )
+        if outcome.state == "gone":
+            jobs.add(tx, VERIFY_GONE, row.inbox[:128], {"inbox": row.inbox})
+        settled.append(
+            Settled(
+                id=row.id,
+                lease=row.lease,
+                host=row.host,
+                state=outcome.state,
+                due_at=outcome.due_at,
+                status=answer.status,
+                reason=outcome.reason,
+                host_trouble=outcome.host_trouble,
+                held_until=outcome.held_until,
+                scheme=learnt,
+            )
+        )
+    ledger.settle(tx, settled)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

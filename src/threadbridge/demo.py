@@ -1,0 +1,340 @@
+"""The guided walk: three real servers on loopback, sample data, and the main job step by step.
+
+Rule: nothing is faked. What is imported goes through the import, what is connected through the connection, what
+arrives at the other server came signed over a socket; each step waits for the thing itself and says how long it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from rich.console import Console
+from rich.progress import Progress
+
+from threadbridge import __version__, connecting, reports, server
+from threadbridge.config import Config
+from threadbridge.domain.people import Peer
+from threadbridge.errors import ThreadbridgeError
+from threadbridge.net.client import Client
+from threadbridge.net.guard import Guard
+from threadbridge.portability import imports, verify
+from threadbridge.sandbox import sample
+from threadbridge.sandbox.app import create_app as sandbox_app
+from threadbridge.sandbox.network import Network, Person
+from threadbridge.sandbox.remote import RemoteServer
+from threadbridge.services import Ground, open_ground, open_services
+from threadbridge.sources.threads_download import open_download
+from threadbridge.storage import accounts
+from threadbridge.storage.store import Tx
+from threadbridge.storage.vault import new_rsa_key, new_token, token_hash
+from threadbridge.web.app import create_app
+from threadbridge.worker import Worker
+
+out = Console(highlight=False, soft_wrap=True)
+STEP_SECONDS = 30.0
+POLL_SECONDS = 0.5
+
+
+class StepFailed(Exception):
+    """A step of the walk did not happen; `step` names it."""
+
+    def __init__(self, step: str, why: str) -> None:
+        super().__init__(why)
+        self.step = step
+
+
+def run_demo(port: int, *, leave: bool) -> int:
+    """Walk; returns the exit status: 0 when every step happened."""
+    folder = Path(tempfile.mkdtemp(prefix="threadbridge-demo-"))
+    try:
+        return asyncio.run(_demo(folder, port, leave=leave))
+    except KeyboardInterrupt:
+        return 0
+    except StepFailed as failed:
+        out.print(f"\n[red]✗ {failed.step}[/red]: {failed}")
+        return 1
+    except ThreadbridgeError as error:
+        out.print(f"\n[red]✗ The demo could not go on:[/red] {error}")
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    except TimeoutError:
+        raise StepFailed(what, f"it did not happen within {STEP_SECONDS:.0f} seconds") from None
+    except (ThreadbridgeError, AssertionError, httpx2.HTTPError) as error:
+        raise StepFailed(what, str(error) or type(error).__name__) from error
+    out.print(f"  [green]✓[/green] {what} [dim]{(time.perf_counter() - started) * 1000:,.0f} ms[/dim]")
+
+
+async def _demo(folder: Path, port: int, *, leave: bool) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    sockets = [server.listen("127.0.0.1", port + offset if port else 0) for offset in range(3)]
+    bridge_url, threads_url, remote_url = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in sockets)
+    out.print(f"[bold]threadbridge {__version__}[/bold], the guided walk. Everything runs on this machine.\n")
+    config = Config(
+        base_url=bridge_url,
+        data_dir=folder / "data",
+        allowed_private_networks=(ipaddress.ip_network("127.0.0.0/8"),),
+        graph_url=threads_url,
+        poll_seconds=POLL_SECONDS,
+    )
+    ground = open_ground(config)
+    walk = asyncio.create_task(_walk(folder, ground, sockets, bridge_url, threads_url, remote_url, stopping, leave))
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([walk, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not walk.done():
+            walk.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await walk
+        return 0
+    finally:
+        stop.cancel()
+        ground.close()
+
+
+async def _walk(
+    folder: Path,
+    ground: Ground,
+    sockets: list[Any],
+    bridge_url: str,
+    threads_url: str,
+    remote_url: str,
+    stopping: asyncio.Event,
+    leave: bool,
+) -> None:
+    out.print("[bold]1. A data download comes in[/bold]")
+    await asyncio.to_thread(_import_sample, folder, ground)
+
+    out.print("\n[bold]2. Three servers start[/bold]")
+    network = Network()
+    alice = sample.seed(network)
+    client = Client(Guard(ground.config.allowed_private_networks), user_agent="demo-remote/1.0 (+http://127.0.0.1/)")
+    remote = RemoteServer(remote_url, client)
+    services = open_services(ground)
+    apps = [create_app(services), sandbox_app(network, threads_url), remote.create_app()]
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.aclose)
+        stack.push_async_callback(services.aclose)
+        for app, sock in zip(apps, sockets, strict=True):
+            await stack.enter_async_context(_serving(app, sock))
+        worker = Worker(services)
+        working = asyncio.create_task(worker.run())
+        stack.push_async_callback(_ended, worker, working)
+        browser = await stack.enter_async_context(httpx2.AsyncClient(timeout=STEP_SECONDS, trust_env=False))
+        with _step("bridge, mock Threads network and a remote server answer"):
+            for url in (f"{bridge_url}/readyz", f"{threads_url}/", f"{remote_url}/"):
+                assert (await browser.get(url)).status_code == 200, f"{url} does not answer"
+        out.print(f"\n[bold]3. The main job, as @{alice.username}@{urlsplit(bridge_url).netloc}[/bold]")
+        walker = _Walker(ground, services, browser, remote, alice, bridge_url, threads_url, folder)
+        await walker.walk()
+        if leave:
+            out.print("\n[bold green]Every step happened.[/bold green]")
+            return
+        out.print("\n[bold green]Every step happened.[/bold green] It stays up; look around:")
+        out.print(f"  public profile     {bridge_url}/@{alice.username}")
+        out.print(f"  the owner's page   {walker.sign_in_link()}   (works once, for 15 minutes)")
+        out.print(f"  Threads, the mock  {threads_url}/   (post something as @{alice.username})")
+        out.print(f"  remote timeline    {remote_url}/")
+        out.print("Ctrl-C ends everything.")
+        await stopping.wait()
+
+
+def _import_sample(folder: Path, ground: Ground) -> None:
+    with _step("the sample download is written as Threads would"):
+        files = sample.write_download(folder / "download")
+    with (
+        _step("imported: posts, dates, media; nothing is sent to anybody"),
+        open_download(files) as download,
+        Progress(console=out, transient=True, disable=not out.is_terminal) as bar,
+    ):
+        task = bar.add_task("Importing", total=download.total_hint)
+        summary = imports.import_download(
+            ground.store,
+            ground.media,
+            ground.vault,
+            download,
+            handle=None,
+            dry_run=False,
+            new_key=new_rsa_key,
+            on_progress=lambda step: bar.update(task, completed=step.done, total=step.total),
+        )
+    for line in reports.import_lines(summary):
+        out.print(f"    {line}")
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: Any, sock: Any) -> AsyncIterator[None]:
+    serving = server.http_server(app)
+    task = asyncio.create_task(serving.serve(sockets=[sock]))
+    while not serving.started and not task.done():
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        serving.should_exit = True
+        await task
+
+
+async def _ended(worker: Worker, working: asyncio.Task[None]) -> None:
+    worker.stop()
+    await working
+
+
+class _Walker:
+    """The steps of the main job."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        services: Any,
+        browser: httpx2.AsyncClient,
+        remote: RemoteServer,
+        alice: Person,
+        bridge_url: str,
+        threads_url: str,
+        folder: Path,
+    ) -> None:
+        self._ground = ground
+        self._services = services
+        self._browser = browser
+        self._remote = remote
+        self._alice = alice
+        self._bridge = bridge_url
+        self._threads = threads_url
+        self._folder = folder
+
+    def sign_in_link(self) -> str:
+        """A fresh one-time link, as `threadbridge login-link` makes it."""
+        token = new_token()
+
+        def add(tx: Tx) -> None:
+            accounts.add_sign_in_link(tx, accounts.named(tx, self._alice.username).id, token_hash(token))
+
+        self._ground.store.transact_now(add)
+        return f"{self._bridge}/owner/sign-in?token={token}"
+
+    async def walk(self) -> None:
+        """Every step, in order."""
+        with _step("the account is connected by the Threads API; its history is recognised, not doubled"):
+            connected = await connecting.connect(
+                self._services, self._alice.token, graph_url=self._threads, handle=None
+            )
+            assert not connected.new_account, "the connection made a second account"
+            assert connected.changes.recognised, "no post of the download was recognised"
+        acct = self._ground.ids.acct(connected.account.handle)
+        with _step(f"WebFinger finds @{acct}"):
+            uri = await self._remote.peers.webfinger(acct)
+        with _step("the actor document is fetched, signed"):
+            actor = await self._remote.peers.actor(uri)
+        with _step("Follow sent, Accept received"):
+            follow = await self._remote.follow(actor)
+            await self._remote.wait_for("Accept", follow, seconds=STEP_SECONDS)
+        post_uri, native_id = await self._a_new_post()
+        await self._what_comes_back(actor, post_uri)
+        with _step("edited at Threads: an Update arrives"):
+            words = {"text": "The ferry is in, and the light is even better now. #harbour"}
+            await self._threads_api("PATCH", f"posts/{native_id}", words)
+            await self._remote.wait_for("Update", post_uri, seconds=STEP_SECONDS)
+        with _step("deleted at Threads: a Delete arrives, and the address answers 410"):
+            await self._threads_api("DELETE", f"posts/{native_id}", None)
+            await self._remote.wait_for("Delete", post_uri, seconds=STEP_SECONDS)
+            gone = await self._browser.get(post_uri)
+            assert gone.status_code == 410, f"{post_uri} answers {gone.status_code}"
+        await self._take_everything_away()
+
+    async def _threads_api(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        answer = await self._browser.request(method, f"{self._threads}/sandbox/api/{path}", json=body)
+        assert answer.status_code < 300, f"the mock network answered {answer.status_code}: {answer.text[:200]}"
+        told: dict[str, Any] = answer.json()
+        return told
+
+    async def _a_new_post(self) -> tuple[str, str]:
+        with _step("a new post appears at Threads"):
+            told = await self._threads_api(
+                "POST",
+                "posts",
+                {
+                    "user": self._alice.username,
+                    "text": "The ferry is in, and so is the morning light. #harbour",
+                    "draw": "harbour",
+                    "alt": "A ferry in a small harbour at sunrise",
+                },
+            )
+        with _step("it is bridged, and delivered signed to the remote inbox, with its picture"):
+            arrived = await self._remote.wait_for("Create", seconds=STEP_SECONDS)
+            said = arrived["object"]
+            assert said["attachment"], "the picture is missing"
+            picture = await self._browser.get(said["attachment"][0]["url"])
+            assert picture.status_code == 200, f"the picture answers {picture.status_code}"
+        return said["id"], told["id"]
+
+    async def _what_comes_back(self, actor: Peer, post_uri: str) -> None:
+        with _step("a like comes back and is counted"):
+            await self._remote.like(actor, post_uri)
+            await self._until(f"{post_uri}/likes", 1)
+        with _step("a reply comes back and is shown"):
+            await self._remote.reply(actor, post_uri, "<p>What a light! Greetings from elsewhere.</p>")
+            await self._until(f"{post_uri}/replies", 1)
+
+    async def _until(self, uri: str, total: int) -> None:
+        async with asyncio.timeout(STEP_SECONDS):
+            while (await self._browser.get(uri)).json()["totalItems"] < total:
+                await asyncio.sleep(0.1)
+
+    async def _take_everything_away(self) -> None:
+        with _step("the owner signs in with a one-time link"):
+            page = await self._browser.get(self.sign_in_link())
+            page = await self._submit(page, "sign-in")
+            assert page.status_code == 200, f"signing in answered {page.status_code}"
+        with _step("an archive is asked for and built"):
+            page = await self._browser.get(f"{self._bridge}/owner/export")
+            page = await self._submit(page, "export")
+            async with asyncio.timeout(STEP_SECONDS):
+                while (link := re.search(r'href="([^"]*/owner/export/[^"]+\.zip[^"]*)"', page.text)) is None:
+                    await asyncio.sleep(0.2)
+                    page = await self._browser.get(page.url)
+        with _step("the archive is downloaded and verified offline"):
+            archive = self._folder / "archive.zip"
+            url = link[1].replace("&amp;", "&")
+            answer = await self._browser.get(url if url.startswith("http") else self._bridge + url)
+            assert answer.status_code == 200, f"the download answered {answer.status_code}"
+            archive.write_bytes(answer.content)
+            report = await asyncio.to_thread(verify.verify, archive)
+            assert report.ok, "; ".join(reports.verify_lines(report))
+        for line in reports.verify_lines(report):
+            out.print(f"    {line}")
+
+    async def _submit(self, page: httpx2.Response, what: str) -> httpx2.Response:
+        """Press the button of a form, as a browser would."""
+        for form in re.findall(r"<form\b.*?</form>", page.text, re.DOTALL):
+            action = re.search(r'action="([^"]+)"', form)
+            if action is None or what not in action[1]:
+                continue
+            fields = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form))
+            origin = {"Origin": self._bridge, "Sec-Fetch-Site": "same-origin"}
+            return await self._browser.post(
+                self._bridge + action[1], data=fields, headers=origin, follow_redirects=True
+            )
+        raise AssertionError(f"the page has no form for {what}")

@@ -1,0 +1,329 @@
+"""Other servers' documents: actors, keys, posts, WebFinger.
+
+Rule: a document is believed only when it came, as ActivityPub, from the very address that its `id` names (Mastodon
+CVE-2024-23832 and Misskey CVE-2024-52591 are what happens otherwise); a key only when its owner's own document lists
+it. And nobody makes us ask a third party more often than it can bear: one request per URL at a time, a budget per
+host that redirects count against, and a memory of what was not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urldefrag, urlencode
+
+from threadbridge.activitypub import document, incoming
+from threadbridge.domain.people import Peer
+from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError, TimedOut
+from threadbridge.net.answers import Answer
+from threadbridge.net.client import Client, Signer
+from threadbridge.net.guard import parse_url
+from threadbridge.net.restraint import Budgets, BudgetSpent, Dead, SingleFlight
+from threadbridge.signatures.keys import origin
+
+ACCEPT = "application/activity+json, application/ld+json"
+"""What Mastodon sends."""
+ACTIVITYSTREAMS = "https://www.w3.org/ns/activitystreams"
+
+DOCUMENT_MAX = 1_000_000
+JRD_MAX = 100_000
+DOCUMENT_DEADLINE = 10.0
+KEY_DEADLINE = 15.0
+_PROBE_DEADLINE = 2.0
+REQUESTS_PER_MINUTE = 30
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_ESSENCE = re.compile(rf"[ \t]*({_WORD}/{_WORD})[ \t]*", re.ASCII)
+_PARAMETER = re.compile(rf';[ \t]*(?:({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*+)"))?[ \t]*', re.ASCII)
+_HANDLE = re.compile(r"(?:acct:)?@?([^@\s/?#]{1,2048})@([^@\s/?#]{1,300})")
+
+
+class Peers:
+    """Fetches documents of other servers over `client`. `sign_get` gives the headers with which the instance actor
+    signs a GET of a URL; GoToSocial, Threads and servers in secure mode answer nothing else.
+
+    `requests_per_minute` is the budget of one host (host and port); `monotonic` a clock in seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        sign_get: Signer,
+        *,
+        requests_per_minute: int = REQUESTS_PER_MINUTE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._sign_get = sign_get
+        self._budgets = Budgets(requests_per_minute, monotonic)
+        self._dead = Dead(monotonic)
+        self._documents = SingleFlight[tuple[str, dict[str, Any]]]()
+
+    async def document(self, url: str) -> dict[str, Any]:
+        """The document at `url`, or the one that it names as its `id`; its id is the address it came from.
+
+        Raises BadAnswer, with the HTTP `status` when it is not 200 (404 and 410 mean gone), AddressRefused, TimedOut,
+        NetworkError.
+        """
+        return await self._by_its_id(*await self._fetch(url))
+
+    async def _by_its_id(self, final: str, read: dict[str, Any]) -> dict[str, Any]:
+        """`read`, which came from `final`, if that is its id; otherwise what is found at its id, asked once."""
+        named = read.get("id")
+        if isinstance(named, str) and _same(named, final):
+            return read
+        if not isinstance(named, str):
+            raise BadAnswer(f"{_shown(final)} has no id")
+        final, again = await self._fetch(named)
+        if again.get("id") != named or not _same(named, final):
+            raise BadAnswer(
+                f"{_shown(final)} is a document about something else", detail=_shown(str(again.get("id")))
+            )
+        return again
+
+    async def object(self, uri: str) -> dict[str, Any]:
+        """The document whose id is `uri`, from its origin; for believing what somebody else forwarded."""
+        read = await self.document(uri)
+        if read["id"] != uri:
+            raise BadAnswer(f"{_shown(uri)} is the address of something else", detail=_shown(read["id"]))
+        return read
+
+    async def actor(self, uri: str) -> Peer:
+        """The actor whose id is `uri`."""
+        return peer_of(_read_actor(await self.object(uri)))
+
+    async def is_gone(self, uri: str) -> bool:
+        """Whether the origin says that `uri` was deleted: 404, 410 or a Tombstone. Raises when it says neither."""
+        try:
+            _, read = await self._fetch(uri)
+        except BadAnswer as error:
+            if error.status in (404, 410):
+                return True
+            raise
+        if read.get("id") != uri:
+            raise BadAnswer(f"{_shown(uri)} is the address of something else")
+        return read.get("type") == "Tombstone"
+
+    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def by_key(self, key_id: str) -> Peer:
+        """The actor to whom `key_id` belongs, with that key.
+
+        `key_id` may lead to the actor, to a stub of it (GoToSocial's `…/main-key`), or to the bare key; in any case
+        the actor's own document must list it, and both live at one origin. What failed is not asked again for five
+        minutes, then longer, up to six hours; trouble on the way is forgotten after five minutes each time.
+        """
+        where = urldefrag(key_id).url
+        if origin(key_id) is None:
+            raise BadAnswer("The key has no http(s) address", detail=_shown(key_id))
+        self._dead.check(key_id, where)
+        try:
+            async with asyncio.timeout(KEY_DEADLINE):
+                peer = await self._by_key(key_id, where)
+        except BudgetSpent:
+            raise
+        except TimeoutError:
+            self._dead.failed(where, TimedOut(f"{_shown(where)} did not answer in time"), lasting=False)
+            raise TimedOut(f"{_shown(where)} did not answer in time") from None
+        except _NotListed as error:
+            # Remembered for this key alone: others of the same actor may be good.
+            self._dead.failed(key_id, error, lasting=True)
+            raise
+        except NetworkError as error:
+            status = error.status if isinstance(error, BadAnswer) else None
+            lasting = isinstance(error, AddressRefused) or (status is not None and status < 500)
+            self._dead.failed(where, error, lasting=lasting)
+            raise
+        self._dead.forget(key_id, where)
+        return peer
+
+    async def _by_key(self, key_id: str, where: str) -> Peer:
+        final, read = await self._fetch(where)
+        if not isinstance(read.get("publicKeyPem"), str):
+            return _with_key(await self._by_its_id(final, read), key_id, None)
+        try:
+            owner = incoming.key_owner(read)
+        except Invalid as error:
+            raise BadAnswer(f"{_shown(final)} is not a key we can read", detail=str(error)) from None
+        if read["id"] != key_id or not _same(where, final):
+            raise _NotListed(f"{_shown(final)} is another key than the one that was used", detail=_shown(read["id"]))
+        return _with_key(await self.object(owner), key_id, read)
+
+    # ── WebFinger ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def webfinger(self, handle: str) -> str:
+        """The actor id of `@user@host`. A server may name its accounts under another host (`subject`): then that host
+        is asked too and must name the same actor."""
+        match = _HANDLE.fullmatch(handle.strip())
+        if match is None:
+            raise BadAnswer("A handle looks like @user@host", detail=repr(handle[:100]))
+        asked = f"{match[1]}@{match[2]}"
+        subject, href = await self._jrd(asked)
+        if subject.casefold() != asked.casefold():
+            confirmed, same = await self._jrd(subject)
+            if confirmed.casefold() != subject.casefold() or same != href:
+                raise BadAnswer(f"{asked} calls itself {subject}, which {subject} does not confirm")
+        return href
+
+    async def _jrd(self, handle: str) -> tuple[str, str]:
+        """Subject (`user@host`) and actor id in the WebFinger answer for `user@host`."""
+        path = "/.well-known/webfinger?" + urlencode({"resource": f"acct:{handle}"})
+        host = handle.rpartition("@")[2]
+        accept = {"Accept": "application/jrd+json, application/json"}
+        private = bool(self._client.guard.allowed)
+        try:
+            deadline = _PROBE_DEADLINE if private else DOCUMENT_DEADLINE
+            answer = await self._ask(f"https://{host}{path}", accept, signed=False, limit=JRD_MAX, deadline=deadline)
+        except NetworkError as error:
+            if not private or isinstance(error, (BadAnswer, AddressRefused, BudgetSpent)):
+                raise
+            # On a private network a handle does not say whether its server speaks TLS.
+            answer = await self._ask(f"http://{host}{path}", accept, signed=False, limit=JRD_MAX)
+        if media_type(answer.headers.get("content-type", ""))[0] not in ("application/jrd+json", "application/json"):
+            raise BadAnswer(f"{host} does not answer WebFinger with JSON")
+        read = _decode(answer)
+        links = read.get("links")
+        subject = str(read.get("subject", "")).removeprefix("acct:").removeprefix("@")
+        if not _HANDLE.fullmatch(subject):
+            raise BadAnswer(f"{host} answers WebFinger without a subject")
+        for link in links if isinstance(links, list) else ():
+            if not isinstance(link, dict) or link.get("rel") != "self":
+                continue
+            href = link.get("href")
+            if isinstance(href, str) and is_activity_json(str(link.get("type", ""))):
+                self._client.guard.check_url(href)
+                return subject, href
+        raise BadAnswer(f"{handle} has no ActivityPub actor")
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _fetch(self, url: str) -> tuple[str, dict[str, Any]]:
+        """The final address and the document there. Everybody who asks for one URL at a time shares one request."""
+        canonical = self._client.canonical(url)
+        return await self._documents.run(canonical, lambda: self._fetch_alone(canonical))
+
+    async def _fetch_alone(self, url: str) -> tuple[str, dict[str, Any]]:
+        answer = await self._ask(url, {"Accept": ACCEPT}, signed=True, limit=DOCUMENT_MAX)
+        content_type = answer.headers.get("content-type", "")
+        if not is_activity_json(content_type):
+            raise BadAnswer(f"{_shown(answer.url)} is not an ActivityPub document", detail=repr(content_type[:100]))
+        return answer.url, _decode(answer)
+
+    async def _ask(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        signed: bool,
+        limit: int,
+        deadline: float = DOCUMENT_DEADLINE,
+    ) -> Answer:
+        """A GET whose every hop is signed (if it is to be) and paid for by the host that is asked."""
+
+        async def each_hop(hop: str) -> Mapping[str, str]:
+            self._budgets.spend(parse_url(hop).authority)
+            return await self._sign_get(hop) if signed else {}
+
+        answer = await self._client.get(url, headers=headers, limit=limit, deadline=deadline, resign=each_hop)
+        if answer.status != 200:
+            raise BadAnswer(f"{_shown(answer.url)} answered {answer.status}", status=answer.status)
+        return answer
+
+
+def media_type(content_type: str) -> tuple[str, dict[str, str]]:
+    """The media type, lower case, and its parameters (RFC 9110 section 8.3.1); ("", {}) for what is malformed or has
+    a parameter twice. Substrings decide nothing: `text/html; application/activity+json` is HTML."""
+    match = _ESSENCE.match(content_type)
+    if match is None:
+        return "", {}
+    position, parameters = match.end(), {}
+    while position < len(content_type):
+        parameter = _PARAMETER.match(content_type, position)
+        if parameter is None:
+            return "", {}
+        position = parameter.end()
+        if parameter[1] is None:
+            continue
+        name = parameter[1].lower()
+        if name in parameters:
+            return "", {}
+        parameters[name] = parameter[2] if parameter[3] is None else re.sub(r"\\(.)", r"\1", parameter[3])
+    return match[1].lower(), parameters
+
+
+def is_activity_json(content_type: str) -> bool:
+    """Whether a Content-Type means ActivityPub (section 3.2 there), as Mastodon tells it. Upload folders serve
+    `application/json` and `application/ld+json` alike; only these two were written by a server that means it."""
+    essence, parameters = media_type(content_type)
+    if essence == "application/activity+json":
+        return True
+    return essence == "application/ld+json" and ACTIVITYSTREAMS in parameters.get("profile", "").split()
+
+
+class _NotListed(BadAnswer):
+    """A document was found, but it does not speak for this key. Says nothing about other keys found there."""
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _decode(answer: Answer) -> dict[str, Any]:
+    try:
+        return document.decode(answer.body)
+    except Invalid as error:
+        raise BadAnswer(f"{_shown(answer.url)} is not a document we can read", detail=str(error)) from None
+
+
+def _read_actor(read: dict[str, Any]) -> incoming.IncomingActor:
+    try:
+        return incoming.read_actor(read)
+    except Invalid as error:
+        raise BadAnswer(f"{_shown(str(read.get('id')))} is not an actor we can read", detail=str(error)) from None
+
+
+def peer_of(actor: incoming.IncomingActor, key: incoming.IncomingKey | None = None) -> Peer:
+    """An actor as the rest of the house knows it, with `key` or else the first of its keys. The handle is made of the
+    id's host, whatever other host its WebFinger may prefer."""
+    key = key or actor.keys[0]
+    authority = parse_url(actor.id).authority
+    return Peer(
+        uri=actor.id,
+        inbox=actor.inbox,
+        shared_inbox=actor.shared_inbox,
+        handle=f"{actor.preferred_username or authority}@{authority}",
+        name=actor.name,
+        url=actor.url,
+        key_id=key.id,
+        key_pem=key.pem,
+        kind=actor.kind,
+        moved_to=actor.moved_to,
+    )
+
+
+def _with_key(read: dict[str, Any], key_id: str, bare: dict[str, Any] | None) -> Peer:
+    """The actor in `read` with the key `key_id`, which it must list: whole, or by its id when the key was fetched as
+    a document of its own (`bare`), and then with no other PEM than that one has. (`read_actor` sees to it that keys
+    are the actor's own and live at its origin.)"""
+    listed = [bare if bare is not None and key == key_id else key for key in document.listed(read.get("publicKey"))]
+    actor = _read_actor({**read, "publicKey": listed})
+    for key in actor.keys:
+        if key.id == key_id and (bare is None or key.pem == bare["publicKeyPem"]):
+            return peer_of(actor, key)
+    raise _NotListed(f"{_shown(actor.id)} does not list the key that was used", detail=_shown(key_id))
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two ids lead to the same document."""
+    if one == other:
+        return True
+    try:
+        return parse_url(one).url == parse_url(other).url and not urldefrag(one).fragment
+    except AddressRefused:
+        return False
+
+
+def _shown(url: str) -> str:
+    return url.split("?", 1)[0][:200]

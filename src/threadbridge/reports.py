@@ -1,0 +1,56 @@
+"""What commands and the demo tell people about an import, an archive, a check: plain lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from threadbridge.portability.archive import ArchiveSummary
+from threadbridge.portability.imports import ImportSummary
+from threadbridge.portability.verify import VerifyReport
+
+
+def import_lines(summary: ImportSummary) -> Iterator[str]:
+    """Posts, replies, media found and missing, contacts, and what was skipped, with the reasons."""
+    verb = "Would import" if summary.dry_run else "Imported"
+    yield f"{verb} into @{summary.handle}:"
+    yield f"  posts    {summary.posts_new} new, {summary.posts_known} known"
+    yield f"  replies  {summary.replies_new} new, {summary.replies_known} known"
+    refused = sum(summary.media_refused.values())
+    tail = f", {refused} refused" if refused else ""
+    yield f"  media    {summary.media_found} found, {summary.media_missing} missing{tail}"
+    for reason, count in sorted(summary.media_refused.items()):
+        yield f"           {count} × {reason}"
+    people = summary.contacts_new + summary.contacts_known
+    if people:
+        counted = ", ".join(f"{count} {relation}" for relation, count in sorted(people.items()))
+        yield f"  people   {counted} (kept for the archive)"
+    yield f"  skipped  {sum(summary.skipped.values())}"
+    for reason, count in sorted(summary.skipped.items()):
+        yield f"           {count} × {reason}"
+    for where in summary.skipped_where[:5]:
+        yield f"           e.g. {where}"
+    for name, reason in summary.unsafe[:10]:
+        yield f"  left out: {name}: {reason}"
+
+
+def archive_lines(summary: ArchiveSummary, path: str) -> Iterator[str]:
+    """Where the archive is, how large, and what it holds."""
+    yield f"Wrote {path}: {summary.size:,} bytes, {summary.members:,} files"
+    yield f"  SHA-256  {summary.sha256}"
+    yield "  holds    " + ", ".join(f"{count:,} {what}" for what, count in summary.counts.items())
+    if summary.omissions:
+        yield f"  {summary.omissions} files could not be included; manifest.json names each with the reason"
+
+
+def verify_lines(report: VerifyReport) -> Iterator[str]:
+    """The verdict, or everything that is wrong."""
+    if report.ok:
+        counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+        yield f"Whole: {report.members:,} files of @{report.handle}, as of {report.as_of}"
+        yield f"  holds    {counted}"
+        return
+    yield f"Not whole: {len(report.problems) + report.more} problems"
+    for problem in report.problems:
+        yield f"  {problem.where}: {problem.what}"
+    if report.more:
+        yield f"  and {report.more} more"

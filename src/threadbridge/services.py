@@ -1,0 +1,167 @@
+"""The composition root: the only place that names concrete classes and puts them together.
+
+Rule: use cases get the plain things they need from here; none of them ever gets all of `Services`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from threadbridge import __version__
+from threadbridge.activitypub.ids import Ids
+from threadbridge.bridge.reading import Reader
+from threadbridge.config import Config, check_base_url
+from threadbridge.delivery.send import Sender
+from threadbridge.domain.source import Source
+from threadbridge.errors import BadConfiguration
+from threadbridge.media.store import MediaStore
+from threadbridge.net.client import Client
+from threadbridge.net.guard import Guard
+from threadbridge.net.peers import Peers
+from threadbridge.signatures import schemes
+from threadbridge.signatures.keys import SigningKey, signing_key
+from threadbridge.sources.threads_api import ThreadsApi
+from threadbridge.storage import accounts, connections, migrate
+from threadbridge.storage.connections import Connection
+from threadbridge.storage.store import Store, prepare_folder
+from threadbridge.storage.vault import Vault, new_rsa_key, open_vault
+
+# A post that travels brings hundreds of new people of one large server in a minute, each with a key to fetch.
+PEER_REQUESTS_PER_MINUTE = 600
+SOURCE_API = "threads"
+"""What posts read from the Threads API are filed under."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What commands need that never touch the network: the database, the vault, the media, our addresses."""
+
+    config: Config
+    store: Store
+    vault: Vault
+    media: MediaStore
+    ids: Ids
+
+    def close(self) -> None:
+        self.media.close()
+        self.store.close()
+
+
+def open_ground(config: Config, *, needs_base_url: bool = True) -> Ground:
+    """Open (and on a first start make) everything that lies on disk. Raises BadConfiguration with what to do."""
+    prepare_folder(config.data_dir)
+    store = Store.open(config.database)
+    try:
+        migrate.to_newest(store)
+        base_url = store.read_now(accounts.fact, "base_url")
+        if base_url is None and config.base_url is None and needs_base_url:
+            raise BadConfiguration(
+                "The public address is not set",
+                hint="Set THREADBRIDGE_BASE_URL, for example https://bridge.example; every id is made from it.",
+            )
+        if base_url is not None and config.base_url is not None and base_url != config.base_url:
+            raise BadConfiguration(
+                f"This data belongs to {base_url}, not to {config.base_url}",
+                hint="Ids never change: set THREADBRIDGE_BASE_URL to the address above, or use another data folder.",
+            )
+        vault = open_vault(config.secret_key_path)
+        if base_url is None and config.base_url is not None:
+            store.transact_now(accounts.set_fact, "base_url", config.base_url)
+        if not store.read_now(accounts.has_instance_key):
+            store.transact_now(accounts.ensure_instance_key, vault, new_rsa_key())
+        chosen = config.base_url or base_url or "http://localhost"
+        if needs_base_url:
+            _check_base_url(chosen, config)
+        return Ground(config, store, vault, MediaStore(config.data_dir / "media"), Ids(chosen))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _check_base_url(base_url: str, config: Config) -> None:
+    try:
+        check_base_url(base_url, private_allowed=bool(config.allowed_private_networks))
+    except ValueError as error:
+        raise BadConfiguration("The public address is not usable", detail=str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything put together, for one event loop."""
+
+    ground: Ground
+    client: Client
+    peers: Peers
+    reader: Reader
+
+    @property
+    def config(self) -> Config:
+        return self.ground.config
+
+    @property
+    def store(self) -> Store:
+        return self.ground.store
+
+    @property
+    def vault(self) -> Vault:
+        return self.ground.vault
+
+    @property
+    def ids(self) -> Ids:
+        return self.ground.ids
+
+    @property
+    def media(self) -> MediaStore:
+        return self.ground.media
+
+    def sender(self) -> Sender:
+        """A new engine that carries deliveries."""
+        return Sender(self.store, self.vault, self.client, self.ids, clock=utc_now)
+
+    def source(self, connection: Connection) -> Source:
+        """The live source behind a connection."""
+        token = self.store.read_now(connections.token, self.vault, connection.account_id)
+        return self.source_for(token, connection.graph_url)
+
+    def source_for(self, token: str, graph_url: str) -> ThreadsApi:
+        """The Threads API with a token, connected to an account or not yet."""
+        return ThreadsApi(self._fetch, graph_url, token, now=utc_now)
+
+    async def _fetch(
+        self, method: str, url: str, *, params: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        answer = await self.client.request(method, url, params=params)
+        return answer.status, answer.headers, answer.body
+
+    async def aclose(self) -> None:
+        """Close what `open_services` opened; the ground stays."""
+        await self.client.aclose()
+
+
+def open_services(ground: Ground) -> Services:
+    """Put the network parts on the ground. Call it inside the event loop that will use them."""
+    config, ids = ground.config, ground.ids
+    client = Client(
+        Guard(config.allowed_private_networks),
+        user_agent=f"threadbridge/{__version__} (+{ids.base}/)",
+        ca_file=config.ca_file,
+        own_base_url=ids.base,
+        clock=utc_now,
+    )
+    key: list[SigningKey] = []
+
+    async def sign_get(url: str) -> dict[str, str]:
+        if not key:
+            pem = await ground.store.read(accounts.private_key, ground.vault, None)
+            key.append(signing_key(ids.instance_key, pem))
+        return schemes.sign("cavage", key[0], method="GET", url=url, body=None, date=utc_now(), content_type=None)
+
+    peers = Peers(client, sign_get, requests_per_minute=PEER_REQUESTS_PER_MINUTE)
+    return Services(ground, client, peers, Reader(ground.store, client, ground.media, ids))

@@ -1,0 +1,165 @@
+"""Work written down: jobs under a lease.
+
+Rule: a job is added in the transaction that made it necessary. Whoever takes it holds a lease with a fencing number:
+finishing works only with the number under which it was taken, so a worker that was thought dead cannot undo what its
+successor did. `(kind, key)` is unique: asking twice for the same work is asking once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select, update
+
+from threadbridge.storage import schema
+from threadbridge.storage.store import Tx
+
+_j = schema.jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as taken: `lease` must be given back to finish it."""
+
+    id: int
+    kind: str
+    key: str
+    arguments: dict[str, Any]
+    attempts: int
+    lease: int
+
+
+def add(
+    tx: Tx, kind: str, key: str, arguments: Mapping[str, Any] | None = None, *, due_at: datetime | None = None
+) -> None:
+    """Ask for work at or after `due_at` (now). If it is asked for already, the earlier time holds; a job that had
+    failed is tried anew."""
+    due = due_at or tx.now
+    tx.execute(
+        tx.insert(_j)
+        .values(kind=kind, key=key, arguments=json.dumps(dict(arguments or {})), due_at=due, created_at=tx.now)
+        .on_conflict_do_update(
+            index_elements=["kind", "key"],
+            set_={
+                "due_at": due,
+                "arguments": json.dumps(dict(arguments or {})),
+                "failed_at": None,
+                "attempts": 0,
+            },
+            where=or_(_j.c.due_at > due, _j.c.failed_at.is_not(None)),
+        )
+    )
+
+
+def anything_due(tx: Tx, kinds: list[str]) -> bool:
+    """Whether `take` would find something; read-only, so that an idle worker writes nothing."""
+    due = select(_j.c.id).where(
+        _j.c.kind.in_(kinds),
+        _j.c.due_at <= tx.now,
+        _j.c.failed_at.is_(None),
+        or_(_j.c.leased_until.is_(None), _j.c.leased_until < tx.now),
+    )
+    return tx.execute(due.limit(1)).first() is not None
+
+
+def take(tx: Tx, kinds: list[str], lease_seconds: float, limit: int) -> list[Job]:
+    """Claim due jobs that nobody holds."""
+    free = (
+        select(_j.c.id)
+        .where(
+            _j.c.kind.in_(kinds),
+            _j.c.due_at <= tx.now,
+            _j.c.failed_at.is_(None),
+            or_(_j.c.leased_until.is_(None), _j.c.leased_until < tx.now),
+        )
+        .order_by(_j.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = [row.id for row in tx.execute(free)]
+    if not ids:
+        return []
+    rows = tx.execute(
+        update(_j)
+        .where(_j.c.id.in_(ids))
+        .values(leased_until=tx.now + timedelta(seconds=lease_seconds), lease=_j.c.lease + 1)
+        .returning(_j.c.id, _j.c.kind, _j.c.key, _j.c.arguments, _j.c.attempts, _j.c.lease)
+    )
+    return [Job(r.id, r.kind, r.key, json.loads(r.arguments), r.attempts, r.lease) for r in rows]
+
+
+def extend(tx: Tx, held: list[tuple[int, int]], lease_seconds: float) -> None:
+    """Keep the leases of (job id, lease) pairs still being worked on."""
+    for job_id, lease in held:
+        tx.execute(
+            update(_j)
+            .where(_j.c.id == job_id, _j.c.lease == lease)
+            .values(leased_until=tx.now + timedelta(seconds=lease_seconds))
+        )
+
+
+def progress(tx: Tx, job: Job, arguments: Mapping[str, Any]) -> bool:
+    """Write down how far a long job has come, in the transaction that came so far; False if the lease was lost."""
+    kept = tx.execute(
+        update(_j).where(_j.c.id == job.id, _j.c.lease == job.lease).values(arguments=json.dumps(dict(arguments)))
+    )
+    return bool(kept.rowcount)
+
+
+def finish(tx: Tx, job: Job) -> bool:
+    """The work is done: the row goes. False if the lease was lost (somebody else does it now)."""
+    done = tx.execute(delete(_j).where(_j.c.id == job.id, _j.c.lease == job.lease))
+    return bool(done.rowcount)
+
+
+def put_off(tx: Tx, job: Job, due_at: datetime, *, reason: str | None = None) -> None:
+    """Try again later."""
+    tx.execute(
+        update(_j)
+        .where(_j.c.id == job.id, _j.c.lease == job.lease)
+        .values(due_at=due_at, leased_until=None, attempts=_j.c.attempts + 1, reason=reason)
+    )
+
+
+def again(tx: Tx, job: Job, due_at: datetime) -> None:
+    """A job that repeats for ever: done for now, next at `due_at`."""
+    tx.execute(
+        update(_j)
+        .where(_j.c.id == job.id, _j.c.lease == job.lease)
+        .values(due_at=due_at, leased_until=None, attempts=0, reason=None)
+    )
+
+
+def bring_forward(tx: Tx, kind: str, keys: Sequence[str]) -> None:
+    """Let these jobs of a kind be due now (a start after a stop)."""
+    for start in range(0, len(keys), 500):
+        tx.execute(
+            update(_j)
+            .where(_j.c.kind == kind, _j.c.key.in_(keys[start : start + 500]), _j.c.due_at > tx.now)
+            .values(due_at=tx.now)
+        )
+
+
+def drop(tx: Tx, kind: str, key: str) -> None:
+    """Nobody wants this work any more."""
+    tx.execute(delete(_j).where(_j.c.kind == kind, _j.c.key == key))
+
+
+def give_up(tx: Tx, job: Job, reason: str) -> None:
+    """Stop trying; the row stays, with the reason, for the operator."""
+    tx.execute(
+        update(_j)
+        .where(_j.c.id == job.id, _j.c.lease == job.lease)
+        .values(failed_at=tx.now, leased_until=None, reason=reason)
+    )
+
+
+def summary(tx: Tx) -> dict[str, int]:
+    """{'waiting': n, 'failed': n}."""
+    failed = tx.execute(select(func.count()).select_from(_j).where(_j.c.failed_at.is_not(None))).scalar_one()
+    waiting = tx.execute(select(func.count()).select_from(_j).where(_j.c.failed_at.is_(None))).scalar_one()
+    return {"waiting": waiting, "failed": failed}

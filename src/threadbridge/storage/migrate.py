@@ -1,0 +1,65 @@
+"""Bringing a database to the newest form.
+
+Rule: a first start needs no separate step, and a start on a database that is up to date costs one small query.
+Migrations only change the form of data; none of them says anything to anybody.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from threadbridge.errors import BadConfiguration
+from threadbridge.storage.store import Store
+
+_HERE = Path(__file__).parent / "migrations"
+
+
+def to_newest(store: Store) -> bool:
+    """Migrate if needed; True if anything was done. Raises BadConfiguration for a database of a newer program."""
+    newest = _scripts().get_current_head()
+    with store.engine.connect() as connection:
+        present = _revision(connection)
+        if present == newest:
+            return False
+        if present is not None and present not in {script.revision for script in _scripts().walk_revisions()}:
+            raise BadConfiguration(
+                f"The database is of a newer version (revision {present}) than this program",
+                hint="Install the newer threadbridge again, or restore a backup.",
+            )
+    to_revision(store, "head")
+    return True
+
+
+def to_revision(store: Store, revision: str) -> None:
+    """Migrate to a given revision (tests go to older ones first)."""
+    with store.engine.connect() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        with connection.begin():
+            if store.dialect == "postgresql":
+                # Two machines may start at the same moment.
+                connection.execute(text("SELECT pg_advisory_xact_lock(7423001)"))
+            command.upgrade(config, revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    with connection.begin():
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return found
+
+
+def _config() -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())

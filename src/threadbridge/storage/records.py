@@ -1,0 +1,124 @@
+"""What only the owner's archive reads: every file, delivery, state and consent of one account.
+
+Rule: everything comes as a stream in a fixed order, so that an account of any size is read with constant memory and
+the same state gives the same sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, func, select
+
+from threadbridge.storage import schema
+from threadbridge.storage.store import Tx
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the media store that a live post of the account shows."""
+
+    sha256: str
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One delivery of one activity to one inbox, and what became of it."""
+
+    activity_uri: str
+    kind: str
+    host: str
+    state: str
+    attempts: int
+    status: int | None
+    reason: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A state that the account came into, and why."""
+
+    state: str
+    cause: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What the owner agreed to."""
+
+    kind: str
+    wording: str
+    at: datetime
+
+
+def extent(tx: Tx, account_id: int) -> int:
+    """How many things an archive of the account goes through: posts, files, deliveries, followers, what came back."""
+    p, d, f, r, a = schema.posts, schema.deliveries, schema.followers, schema.reactions, schema.replies
+    counted = (
+        select(func.count()).select_from(p).where(p.c.account_id == account_id, p.c.deleted_at.is_(None)),
+        select(func.count()).select_from(_files(account_id).subquery()),
+        select(func.count())
+        .select_from(d.join(schema.activities, schema.activities.c.id == d.c.activity_id))
+        .where(schema.activities.c.account_id == account_id),
+        select(func.count()).select_from(f).where(f.c.account_id == account_id, f.c.ended_at.is_(None)),
+        select(func.count()).select_from(r).where(r.c.account_id == account_id, r.c.undone_at.is_(None)),
+        select(func.count()).select_from(a).where(a.c.account_id == account_id, a.c.deleted_at.is_(None)),
+    )
+    return sum(tx.execute(query).scalar_one() for query in counted)
+
+
+def files(tx: Tx, account_id: int) -> Iterator[StoredFile]:
+    """Every file that live posts show, each once, by hash."""
+    rows = tx.execute(_files(account_id).order_by(schema.media.c.sha256).execution_options(yield_per=_CHUNK))
+    return (StoredFile(row.sha256, row.media_type, row.size) for row in rows)
+
+
+def _files(account_id: int) -> Select[tuple[str, str, int]]:
+    a, p, m = schema.attachments, schema.posts, schema.media
+    shown = (
+        select(a.c.sha256)
+        .join(p, p.c.id == a.c.post_id)
+        .where(p.c.account_id == account_id, p.c.deleted_at.is_(None), a.c.sha256.is_not(None))
+    )
+    return select(m.c.sha256, m.c.media_type, m.c.size).where(m.c.sha256.in_(shown))
+
+
+def deliveries(tx: Tx, account_id: int) -> Iterator[Sent]:
+    """The ledger of the account, in the order in which it was written."""
+    d, a = schema.deliveries, schema.activities
+    rows = tx.execute(
+        select(
+            a.c.uri, a.c.kind, d.c.host, d.c.state, d.c.attempts, d.c.status, d.c.reason, d.c.created_at, d.c.ended_at
+        )
+        .join(a, a.c.id == d.c.activity_id)
+        .where(a.c.account_id == account_id)
+        .order_by(a.c.id, d.c.id)
+        .execution_options(yield_per=_CHUNK)
+    )
+    for row in rows:
+        yield Sent(
+            row.uri, row.kind, row.host, row.state, row.attempts, row.status, row.reason, row.created_at, row.ended_at
+        )
+
+
+def states(tx: Tx, account_id: int) -> list[StateChange]:
+    """Every state the account has been in, oldest first."""
+    s = schema.account_states
+    rows = tx.execute(select(s).where(s.c.account_id == account_id).order_by(s.c.id))
+    return [StateChange(row.state, row.cause, row.at) for row in rows]
+
+
+def consents(tx: Tx, account_id: int) -> list[Consent]:
+    """Everything that was agreed to, oldest first."""
+    c = schema.consents
+    rows = tx.execute(select(c).where(c.c.account_id == account_id).order_by(c.c.id))
+    return [Consent(row.kind, row.wording, row.at) for row in rows]

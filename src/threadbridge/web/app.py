@@ -1,0 +1,216 @@
+"""All routes together, what every answer carries, and the only map from errors to HTTP status codes.
+
+From outside in: `Front` looks at the Host header, serves ready documents and catches errors; below it is Starlette's
+router. Order of the map below: the first class that fits decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from threadbridge import errors
+from threadbridge.errors import ThreadbridgeError
+from threadbridge.services import Services
+from threadbridge.storage import accounts
+from threadbridge.web import actors, feeds, inbox, mediafiles, owner, pages, wellknown
+from threadbridge.web.actors import Negotiated
+from threadbridge.web.hot import HotDocuments
+from threadbridge.web.render import error_page
+from threadbridge.web.responses import json_error, send_ready
+
+log = structlog.get_logger(__name__)
+
+STATUS: tuple[tuple[type[ThreadbridgeError], int], ...] = (
+    (errors.TooLarge, 413),
+    (errors.Invalid, 400),
+    (errors.Gone, 410),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.TooMany, 429),
+    (errors.SignatureRefused, 401),
+    (errors.SignInNeeded, 401),
+    (errors.Forbidden, 403),
+    (errors.MediaRefused, 415),
+    # What could not be confirmed elsewhere is refused, not our failure: nothing a stranger sends is a 5xx.
+    (errors.NetworkError, 401),
+    (errors.SourceError, 502),
+    (errors.Unavailable, 503),
+    (errors.BadConfiguration, 503),
+)
+RETRY_AFTER = "30"
+
+
+class Number(Convertor[int]):
+    """A permanent number in an address: no leading zeros, so that one thing has one address."""
+
+    regex = "[1-9][0-9]{0,17}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", Number())
+
+
+def status_of(error: ThreadbridgeError) -> int:
+    """The HTTP status of an error."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The whole web side as one ASGI application."""
+    hot = HotDocuments(services.store)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await hot.start()
+        yield
+        await hot.stop()
+
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
+
+    async def ready(_: Request) -> Response:
+        await services.store.read(accounts.has_instance_key)
+        return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
+
+    human = [*feeds.routes(services), *pages.routes(services)]
+    for route in human:
+        if route.path in ("/@{handle}", "/@{handle}/{post:number}"):
+            route.app = Negotiated(route.app, services, hot)
+    router = Starlette(
+        routes=[
+            Route("/livez", live, methods=["GET"]),
+            Route("/readyz", ready, methods=["GET"]),
+            *wellknown.routes(services, hot),
+            *inbox.routes(services),
+            *actors.routes(services, hot),
+            *mediafiles.routes(services),
+            *owner.routes(services),
+            *human,
+        ],
+        lifespan=lifespan,
+    )
+    # "No trailing-slash variants": the other spelling is simply not there.
+    router.router.redirect_slashes = False
+    return Front(router, services.ids.base, hot)
+
+
+class Front:
+    """The first to see a request and the last to touch an answer."""
+
+    def __init__(self, app: ASGIApp, base_url: str, hot: HotDocuments) -> None:
+        self._app = app
+        self._hot = hot
+        parts = urlsplit(base_url)
+        default = 443 if parts.scheme == "https" else 80
+        names = {parts.netloc}
+        if parts.port is None:
+            names.add(f"{parts.netloc}:{default}")
+        self._hosts = frozenset(name.encode() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # uvicorn's parsers disagree about missing and doubled Host headers; what is believed about the address is
+        # the configuration, and a request for somebody else is not ours to answer.
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        path = scope["path"]
+        if path in ("/livez", "/readyz"):
+            pass  # asked by address, from probes that know no name
+        elif len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            await json_error(421, "This server does not answer for that host")(scope, receive, send)
+            return
+        elif scope["method"] in ("GET", "HEAD"):
+            query = scope["query_string"]
+            ready = self._hot.get(scope["raw_path"] + b"?" + query if query else scope["raw_path"])
+            if ready is not None:
+                await send_ready(ready, scope, send)
+                return
+        await self._route(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in _EVERYWHERE if name not in present),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ThreadbridgeError as error:
+            if started:
+                raise
+            response = _refusal(scope, status_of(error), error)
+            await response(scope, receive, watched)
+        except HTTPException as error:
+            words = {404: "There is nothing here", 405: "That is not possible here"}.get(
+                error.status_code, error.detail
+            )
+            plain = errors.NotFound(words)
+            response = _refusal(scope, error.status_code, plain, dict(error.headers or {}))
+            await response(scope, receive, watched)
+        except Exception:
+            log.exception("a request failed", path=path_for_log(scope))
+            if started:
+                raise
+            response = _refusal(scope, 500, errors.Unavailable("Something went wrong here"))
+            await response(scope, receive, watched)
+
+
+_EVERYWHERE = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; form-action 'self'; "
+        b"frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+)
+
+
+def path_for_log(scope: Scope) -> str:
+    """The path without its query (links carry signatures), cut."""
+    return str(scope["path"])[:200]
+
+
+def _refusal(scope: Scope, status: int, error: ThreadbridgeError, headers: dict[str, str] | None = None) -> Response:
+    """The error as a page for people, as JSON for programs."""
+    sent = dict(headers or {})
+    if status in (429, 503):
+        sent["Retry-After"] = RETRY_AFTER
+    if status == 503:
+        log.warning("unavailable", path=path_for_log(scope), error=str(error))
+    if wants_page(scope):
+        return error_page(status, error.public, hint=error.hint, headers=sent)
+    words = error.public if error.detail is None or status >= 500 else f"{error.public}: {error.detail}"
+    return json_error(status, words, sent)
+
+
+def wants_page(scope: Scope) -> bool:
+    """Whether whoever asks is a person with a browser."""
+    accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1").lower()
+    machine = scope["path"].startswith(("/ap/", "/actor", "/.well-known/", "/nodeinfo/"))
+    return "text/html" in accept and not actors.wants_activity(accept) and not machine

@@ -1,0 +1,43 @@
+"""Media from our own address: content-addressed, so each answer may be kept for ever."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from threadbridge.activitypub.ids import media_type_of
+from threadbridge.errors import NotFound
+from threadbridge.services import Services
+
+_NAME = re.compile(r"([0-9a-f]{64})(\.[a-z0-9]{3,4})")
+
+
+def routes(services: Services) -> list[Route]:
+    """`/media/<sha256><extension>`, with Range. The type comes from our own list, never from the file; sandboxed, so
+    that a picture that is also something else stays a picture."""
+    media = services.media
+
+    async def file(request: Request) -> Response:
+        match = _NAME.fullmatch(request.path_params["name"])
+        media_type = media_type_of(match[2]) if match else None
+        if match is None or media_type is None:
+            raise NotFound("There is no such file here")
+        path = media.path(match[1], media_type)
+        if not path.is_file():
+            raise NotFound("There is no such file here")
+        headers = {
+            "ETag": f'"{match[1]}"',
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "Access-Control-Allow-Origin": "*",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
+        if f'"{match[1]}"' in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(path, headers=headers, media_type=media_type)
+
+    return [Route("/media/{name}", file, methods=["GET"])]

@@ -1,0 +1,248 @@
+"""The table of jobs: everything that happens by itself.
+
+    fan_out       delivery.fanout.step        an activity -> one delivery row per distinct inbox
+    read          bridge.reading.Reader       a connected account is read, its changes said
+    build_export  portability.exports.build   the archive an owner asked for
+    verify_gone   _verify_gone                an inbox answered 410: are its followers really gone?
+    prune         _prune                      ids heard long ago and old sign-in rows are forgotten
+
+and, beside them, `delivery.send.Sender`, which carries the deliveries.
+
+Rule: whoever takes a job holds a lease and extends it while working; a killed worker's jobs are taken up again within
+ten seconds. A job that fails in an unforeseen way is put off, then given up with its reason; it never stops the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from threadbridge.bridge import cadence
+from threadbridge.bridge.cadence import Trouble
+from threadbridge.delivery import fanout, outbox, send
+from threadbridge.domain.accounts import AccountState
+from threadbridge.errors import (
+    NetworkError,
+    RateLimited,
+    SignInAgain,
+    SourceError,
+    ThreadbridgeError,
+    Unavailable,
+)
+from threadbridge.portability import exports
+from threadbridge.services import Services, utc_now
+from threadbridge.storage import accounts, connections, jobs, ledger, people
+from threadbridge.storage.jobs import Job
+from threadbridge.storage.store import Tx
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 8.0
+CONCURRENCY = 8
+ATTEMPTS = 8
+PRUNE = "prune"
+PRUNE_EVERY = timedelta(hours=6)
+HEARD_FOR = timedelta(days=30)
+PROFILE_EVERY = timedelta(seconds=20)
+"""How often the profile is read, times `poll_seconds`."""
+
+Handler = Callable[[Services, Job], Awaitable[None]]
+
+
+class Worker:
+    """Runs jobs and deliveries until stopped. Any number of them may run against one PostgreSQL."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._sender = services.sender()
+        self._stopping = asyncio.Event()
+        self._held: dict[int, tuple[Job, asyncio.Task[None]]] = {}
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what is under way has ended or a few seconds have passed."""
+        self._stopping.set()
+        self._sender.stop()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        await self._services.store.transact(_at_start)
+        sending = asyncio.create_task(self._sender.run())
+        extending = asyncio.create_task(self._extend_for_ever())
+        try:
+            while not self._stopping.is_set():
+                try:
+                    taken = await self._take()
+                except ThreadbridgeError as error:
+                    log.warning("jobs could not be taken", error=str(error))
+                    taken = 0
+                if not taken:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), 0.2)
+            if self._held:
+                await asyncio.wait([task for _, task in self._held.values()], timeout=3)
+        finally:
+            tasks = [task for _, task in self._held.values()]
+            for task in (*tasks, extending):
+                task.cancel()
+            await asyncio.gather(*tasks, extending, return_exceptions=True)
+            self._sender.stop()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _take(self) -> int:
+        free = CONCURRENCY - len(self._held)
+        if free <= 0 or not await self._services.store.read(jobs.anything_due, list(JOBS)):
+            return 0
+        taken = await self._services.store.transact(jobs.take, list(JOBS), LEASE_SECONDS, free)
+        for job in taken:
+            task = asyncio.create_task(self._run_one(job))
+            self._held[job.id] = (job, task)
+            task.add_done_callback(lambda _, number=job.id: self._held.pop(number, None))  # type: ignore[misc]
+        return len(taken)
+
+    async def _run_one(self, job: Job) -> None:
+        store = self._services.store
+        try:
+            await JOBS[job.kind](self._services, job)
+        except asyncio.CancelledError:
+            raise
+        except (Unavailable, NetworkError) as error:
+            delay = timedelta(seconds=min(5 * 2**job.attempts, 3600))
+            log.warning("a job has to wait", kind=job.kind, key=job.key, error=str(error))
+            await self._quietly(store.transact(jobs.put_off, job, utc_now() + delay, reason=str(error)[:500]))
+        except Exception as error:
+            log.exception("a job failed", kind=job.kind, key=job.key)
+            words = str(error) if isinstance(error, ThreadbridgeError) else f"{type(error).__name__}: {error}"
+            if job.attempts + 1 >= ATTEMPTS:
+                await self._quietly(store.transact(jobs.give_up, job, words[:500]))
+            else:
+                due_at = utc_now() + timedelta(seconds=10 * 2**job.attempts)
+                await self._quietly(store.transact(jobs.put_off, job, due_at, reason=words[:500]))
+
+    async def _quietly(self, writing: Awaitable[None]) -> None:
+        # If even this cannot be written the lease runs out and the job is taken again.
+        try:
+            await writing
+        except ThreadbridgeError as error:
+            log.warning("a job's outcome could not be written down", error=str(error))
+
+    async def _extend_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            held = [(job.id, job.lease) for job, _ in self._held.values()]
+            if held:
+                with suppress(ThreadbridgeError):
+                    await self._services.store.transact(jobs.extend, held, LEASE_SECONDS)
+
+
+def _at_start(tx: Tx) -> None:
+    # Reading begins at once after a start, except for accounts that were asked to be left in peace.
+    connections.bring_reads_forward(tx)
+    jobs.add(tx, PRUNE, "all", {}, due_at=tx.now + PRUNE_EVERY)
+
+
+# ── the jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _fan_out(services: Services, job: Job) -> None:
+    current = job
+    while (left := await services.store.transact(fanout.step, current)) is not None:
+        current = Job(job.id, job.kind, job.key, left, job.attempts, job.lease)
+
+
+async def _read(services: Services, job: Job) -> None:
+    """Read one account; says when it is read next, also after trouble."""
+    account_id = int(job.arguments["account"])
+    found = await services.store.read(_readable, account_id)
+    if found is None:
+        await services.store.transact(jobs.finish, job)
+        return
+    connection = found
+    source = services.source_for(
+        await services.store.read(connections.token, services.vault, account_id), connection.graph_url
+    )
+    trouble: Trouble | None = None
+    try:
+        if connection.history_done_at is None:
+            await services.reader.whole_history(connection, source)
+        await services.reader.latest(connection, source)
+        profile_due = utc_now() - PROFILE_EVERY * services.config.poll_seconds
+        if connection.profile_read_at is None or connection.profile_read_at < profile_due:
+            await services.reader.profile(account_id, await source.profile())
+    except SignInAgain as error:
+        log.warning("an account has to sign in again", account=account_id, error=str(error))
+        await services.store.transact(_needs_sign_in, job, account_id, str(error))
+        return
+    except RateLimited as error:
+        failures = await services.store.transact(connections.read_badly, account_id, "rate_limited", str(error))
+        trouble = Trouble("rate_limited", failures, error.retry_after)
+    except (SourceError, NetworkError) as error:
+        failures = await services.store.transact(connections.read_badly, account_id, "unreachable", str(error))
+        trouble = Trouble("unreachable", failures)
+    latest = await services.store.read(connections.of_account, account_id)
+    due_at = cadence.next_read(
+        utc_now(),
+        services.config.poll_seconds,
+        newest=latest.last_new_at if latest else None,
+        usage=source.usage,
+        trouble=trouble,
+        spread=random.random(),  # noqa: S311 (keeps accounts out of step)
+    )
+    await services.store.transact(jobs.again, job, due_at)
+
+
+def _readable(tx: Tx, account_id: int) -> connections.Connection | None:
+    account = accounts.by_id(tx, account_id)
+    if account is None or account.state is AccountState.GONE:
+        return None
+    connection = connections.of_account(tx, account_id)
+    if account.state is AccountState.PAUSED or connection is None or connection.trouble == "sign_in_again":
+        return None
+    return connection
+
+
+def _needs_sign_in(tx: Tx, job: Job, account_id: int, words: str) -> None:
+    connections.read_badly(tx, account_id, "sign_in_again", words)
+    jobs.finish(tx, job)
+
+
+async def _build_export(services: Services, job: Job) -> None:
+    await asyncio.to_thread(
+        exports.build, services.store, services.ids, services.media, services.config.data_dir, job
+    )
+
+
+async def _verify_gone(services: Services, job: Job) -> None:
+    """An inbox said that it is gone: followers end only when their own documents are gone too."""
+    inbox = str(job.arguments["inbox"])
+    for account_id, uri in await services.store.read(ledger.inbox_followers, inbox):
+        try:
+            gone = await services.peers.is_gone(uri)
+        except NetworkError:
+            continue
+        if gone:
+            await services.store.transact(people.end_follow, account_id, uri, cause="gone")
+    await services.store.transact(jobs.finish, job)
+
+
+async def _prune(services: Services, job: Job) -> None:
+    await services.store.transact(_forget, job)
+
+
+def _forget(tx: Tx, job: Job) -> None:
+    people.forget_heard(tx, tx.now - HEARD_FOR)
+    accounts.forget_sign_ins(tx, tx.now - HEARD_FOR)
+    jobs.again(tx, job, tx.now + PRUNE_EVERY)
+
+
+JOBS: dict[str, Handler] = {
+    outbox.FAN_OUT: _fan_out,
+    connections.READ: _read,
+    exports.BUILD: _build_export,
+    send.VERIFY_GONE: _verify_gone,
+    PRUNE: _prune,
+}
