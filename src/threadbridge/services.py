@@ -5,8 +5,8 @@ Rule: use cases get the plain things they need from here; none of them ever gets
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from threadbridge import __version__
@@ -14,7 +14,6 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.bridge.reading import Reader
 from threadbridge.config import Config, check_base_url
 from threadbridge.delivery.send import Sender
-from threadbridge.domain.source import Source
 from threadbridge.errors import BadConfiguration
 from threadbridge.media.store import MediaStore
 from threadbridge.net.client import Client
@@ -22,14 +21,14 @@ from threadbridge.net.guard import Guard
 from threadbridge.net.peers import Peers
 from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import SigningKey, signing_key
-from threadbridge.sources.threads_api import ThreadsApi
-from threadbridge.storage import accounts, connections, migrate
-from threadbridge.storage.connections import Connection
+from threadbridge.sources.threads_api import ThreadsApi, fetching
+from threadbridge.storage import accounts, migrate
 from threadbridge.storage.store import Store, prepare_folder
 from threadbridge.storage.vault import Vault, new_rsa_key, open_vault
 
 # A post that travels brings hundreds of new people of one large server in a minute, each with a key to fetch.
 PEER_REQUESTS_PER_MINUTE = 600
+SOURCES_KEPT = 1000
 SOURCE_API = "threads"
 """What posts read from the Threads API are filed under."""
 
@@ -100,6 +99,7 @@ class Services:
     client: Client
     peers: Peers
     reader: Reader
+    _sources: OrderedDict[tuple[str, str], ThreadsApi] = field(default_factory=OrderedDict)
 
     @property
     def config(self) -> Config:
@@ -125,20 +125,17 @@ class Services:
         """A new engine that carries deliveries."""
         return Sender(self.store, self.vault, self.client, self.ids, clock=utc_now)
 
-    def source(self, connection: Connection) -> Source:
-        """The live source behind a connection."""
-        token = self.store.read_now(connections.token, self.vault, connection.account_id)
-        return self.source_for(token, connection.graph_url)
-
     def source_for(self, token: str, graph_url: str) -> ThreadsApi:
-        """The Threads API with a token, connected to an account or not yet."""
-        return ThreadsApi(self._fetch, graph_url, token, now=utc_now)
-
-    async def _fetch(
-        self, method: str, url: str, *, params: Mapping[str, str]
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        answer = await self.client.request(method, url, params=params)
-        return answer.status, answer.headers, answer.body
+        """The Threads API with a token, connected to an account or not yet. The same one for the same token: it
+        remembers addresses of quoted posts, and which fields it was refused."""
+        known = self._sources.get((token, graph_url))
+        if known is None:
+            known = self._sources[token, graph_url] = ThreadsApi(fetching(self.client), graph_url, token, now=utc_now)
+            while len(self._sources) > SOURCES_KEPT:
+                self._sources.popitem(last=False)
+        else:
+            self._sources.move_to_end((token, graph_url))
+        return known
 
     async def aclose(self) -> None:
         """Close what `open_services` opened; the ground stays."""

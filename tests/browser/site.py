@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -120,7 +120,7 @@ class Site:
         return reply.uri
 
     def delivered(
-        self, account: Account, post_id: int, outcomes: list[tuple[str, str | None]], kind: str = "Create"
+        self, account: Account, post_id: int, outcomes: Sequence[tuple[str, str | None]], kind: str = "Create"
     ) -> None:
         """An activity about a post with one delivery per (state, reason), on servers of their own."""
 
@@ -157,14 +157,15 @@ class Site:
         self.write(accounts.add_sign_in_link, account.id, token_hash(token))
         return f"{self.base}/owner/sign-in?token={token}"
 
-    def signed_in(self, account: Account) -> httpx2.Client:
+    @contextmanager
+    def signed_in(self, account: Account) -> Iterator[httpx2.Client]:
         """A client with a session, signed in as a browser would do it."""
-        client = httpx2.Client(base_url=self.base, trust_env=False, headers={"Accept": "text/html"})
-        page = client.get(self.login_link(account))
-        token = field_of(page.text, "token")
-        answer = client.post("/owner/sign-in", data={"token": token}, headers=same_origin(self.base))
-        assert answer.status_code == 303, answer.text
-        return client
+        with httpx2.Client(base_url=self.base, trust_env=False, headers={"Accept": "text/html"}) as client:
+            page = client.get(self.login_link(account))
+            token = field_of(page.text, "token")
+            answer = client.post("/owner/sign-in", data={"token": token}, headers=same_origin(self.base))
+            assert answer.status_code == 303, answer.text
+            yield client
 
 
 def same_origin(base: str) -> dict[str, str]:
@@ -234,7 +235,10 @@ def furnish(site: Site) -> Account:
     )
     numbers["carousel"] = site.post(
         account, "Six corners of the market hall, from early until late. #StreetPhotography", minutes=-200,
-        media=[_shot(site, scene, f"The {scene}, drawn in flat colours", size=(600, 600)) for scene in ("market", "coffee", "tiles", "cat", "bicycle", "tram")],
+        media=[
+            _shot(site, scene, f"The {scene}, drawn in flat colours", size=(600, 600))
+            for scene in ("market", "coffee", "tiles", "cat", "bicycle", "tram")
+        ],
     )  # fmt: skip
     numbers["picture"] = site.post(
         account,

@@ -147,13 +147,13 @@ def test_no_document_takes_long(body: bytes) -> None:
     began = time.perf_counter()
     with pytest.raises(Invalid):
         document.decode(body)
-    assert time.perf_counter() - began < 1.0
+    assert time.perf_counter() - began < 5.0  # quadratic would be minutes
 
 
 PLAIN = b'{"@context":"x","id":["a",{"b":1.5}],"c":"\\u00e9"}'
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=60),
@@ -218,7 +218,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.text(CHARACTERS, max_size=6), JSON, max_size=5))
 def test_every_reasonable_document_is_decoded(made: dict[str, Any]) -> None:
     assert document.decode(json.dumps(made).encode()) == made

@@ -565,7 +565,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 VERBS = ["Follow", "Undo", "Like", "EmojiReact", "Announce", "Create", "Update", "Delete", "Block", "Move"]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     kind=st.sampled_from(VERBS),
     made=st.one_of(
@@ -589,7 +589,7 @@ def test_any_activity_is_read_or_invalid(kind: str, made: Any, change: dict[str,
     hash(tuple(value for value in dataclasses.astuple(got) if not isinstance(value, dict)))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*actor(), "endpoints", "url", "icon", "movedTo", "alsoKnownAs", "name"]), VALUES, max_size=3

@@ -111,7 +111,7 @@ def test_an_enormous_key_is_refused_before_it_costs_anything() -> None:
         with pytest.raises(SignatureRefused):
             verifying_key(pem)
         spent.append(time.perf_counter() - began)
-    assert min(spent) < 0.005
+    assert min(spent) < 0.02
 
 
 @pytest.mark.parametrize("exponent", [3, 17, 65539])

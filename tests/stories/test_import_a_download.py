@@ -85,12 +85,9 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    store = Store.open(f"sqlite:///{tmp_path / 'db.sqlite3'}")
-    schema.metadata.create_all(store.engine)
+def house(store: Store, tmp_path: Path) -> Iterator[House]:
     with MediaStore(tmp_path / "media", children=1) as media:
         yield House(store, media, Vault(bytes(32)), tmp_path / "media")
-    store.close()
 
 
 @pytest.fixture

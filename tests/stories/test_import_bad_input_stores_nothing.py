@@ -33,14 +33,6 @@ GOOD: dict[str, str | bytes] = {
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'db.sqlite3'}")
-    schema.metadata.create_all(opened.engine)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def media(tmp_path: Path) -> Iterator[MediaStore]:
     with MediaStore(tmp_path / "media", children=1) as opened:
         yield opened

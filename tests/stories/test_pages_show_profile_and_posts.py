@@ -44,7 +44,8 @@ def test_a_profile_shows_who_it_is_and_how_to_follow(site: Site, marta: Account)
     assert f'<{ids.actor(marta.id)}>; rel="alternate"; type="application/activity+json"' in page.headers["link"]
     for expected in (
         f'<link rel="alternate" type="application/activity+json" href="{ids.actor(marta.id)}">',
-        f'<link rel="alternate" type="application/atom+xml" title="Marta Lindqvist (Atom)" href="{site.base}/@marta/feed.atom">',
+        f'type="application/atom+xml" title="Marta Lindqvist (Atom)" href="{site.base}/@marta/feed.atom">',
+        f'type="application/feed+json" title="Marta Lindqvist (JSON Feed)" href="{site.base}/@marta/feed.json">',
         'rel="me noopener" href="https://www.threads.com/@marta"',
         f'<meta name="fediverse:creator" content="@marta@{site.bridge.authority}">',
         '<meta property="og:type" content="profile">',

@@ -134,6 +134,12 @@ def test_animations_stay_animated_without_their_metadata(media: MediaStore, form
     assert getattr(Image.open(io.BytesIO(kept)), "n_frames", 0) == 3
 
 
+def test_a_webp_no_longer_claims_what_was_taken_out(media: MediaStore) -> None:
+    _, kept = stored(media, picture("WEBP", exif=exif(), xmp=XMP))
+    assert kept[12:16] == b"VP8X"
+    assert kept[20] & (0x08 | 0x04) == 0  # RFC 9649, 2.7.1: EXIF and XMP flags
+
+
 def test_the_same_input_gives_the_same_bytes(media: MediaStore, tmp_path: Path) -> None:
     inputs = [picture(form, exif=exif(orientation=8)) for form in ("JPEG", "PNG", "WEBP", "AVIF")]
     inputs += [animation("GIF", comment=b"x"), picture("JPEG", exif=exif())]

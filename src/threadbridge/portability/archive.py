@@ -359,12 +359,16 @@ class _Found:
         if self.whole is not None:
             yield self.whole
             return
+        crc = 0
         try:
             with open(self.path, "rb") as file:
                 while chunk := file.read(_CHUNK):
+                    crc = zlib.crc32(chunk, crc)
                     yield chunk
         except OSError as error:
             raise Invalid(f"The media file {self.path.name} could not be read twice", detail=str(error)) from None
+        if crc != self.crc:
+            raise Invalid(f"The media file {self.path.name} changed while it was read")
 
 
 def _examine(path: Path, sha256: str) -> _Found | str:

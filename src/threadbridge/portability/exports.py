@@ -187,9 +187,9 @@ def export_now(
 
     Raises NotFound for the handle, Invalid for an output that cannot be written, DiskFull.
     """
-    if output.is_dir():
-        raise Invalid(f"{output} is a folder", hint=f"Name a file, for example {output / 'archive.zip'}.")
     try:
+        if output.is_dir():
+            raise Invalid(f"{output} is a folder", hint=f"Name a file, for example {output / 'archive.zip'}.")
         with disk_full_explained(), store.snapshot() as tx:
             account = accounts.named(tx, handle)
             if output.exists() and not output.is_file():  # a pipe or a device: nothing to put in its place

@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadbridge import errors
@@ -76,7 +75,7 @@ def create_app(services: Services) -> ASGIApp:
     hot = HotDocuments(services.store)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         await hot.start()
         yield
         await hot.stop()
@@ -92,7 +91,9 @@ def create_app(services: Services) -> ASGIApp:
     for route in human:
         if route.path in ("/@{handle}", "/@{handle}/{post:number}"):
             route.app = Negotiated(route.app, services, hot)
-    router = Starlette(
+    # A bare router: Starlette's application would answer 500 to errors before they reach our map. "No trailing-slash
+    # variants": the other spelling is simply not there.
+    router = Router(
         routes=[
             Route("/livez", live, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
@@ -103,10 +104,9 @@ def create_app(services: Services) -> ASGIApp:
             *owner.routes(services),
             *human,
         ],
+        redirect_slashes=False,
         lifespan=lifespan,
     )
-    # "No trailing-slash variants": the other spelling is simply not there.
-    router.router.redirect_slashes = False
     return Front(router, services.ids.base, hot)
 
 
@@ -158,6 +158,8 @@ class Front:
                 ]
             await send(message)
 
+        # With an "app" in scope the router raises what it does not find instead of answering in plain text.
+        scope["app"] = self
         try:
             await self._app(scope, receive, watched)
         except ThreadbridgeError as error:

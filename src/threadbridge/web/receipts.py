@@ -43,6 +43,13 @@ class Sentence:
     def failed(self) -> int:
         return self.total - self.delivered - self.waiting
 
+    @property
+    def mood(self) -> str:
+        """'good' when all has arrived, 'bad' when nothing did or will, else 'wait': worth a look, no alarm."""
+        if self.delivered == self.total:
+            return "good"
+        return "wait" if self.delivered or self.waiting else "bad"
+
 
 def sentences(receipts: Iterable[Receipt]) -> list[Sentence]:
     """One sentence per kind of activity (post, edit, deletion), in that order."""
