@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -97,6 +98,13 @@ def a_key(number: int = 0) -> NewKey:
     while len(_KEYS) <= number:
         _KEYS.append(new_rsa_key())
     return _KEYS[number]
+
+
+@lru_cache
+def _parsed(pem: bytes) -> rsa.RSAPrivateKey:
+    private = serialization.load_pem_private_key(pem, None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    return private
 
 
 @dataclass
@@ -293,8 +301,7 @@ class Stranger:
         }
         lines = {**headers, "(request-target)": f"{method} {parts.path}"}
         text = "\n".join(f"{name}: {lines[name]}" for name in covered)
-        private = serialization.load_pem_private_key((key or self.key).private_pem, None)
-        assert isinstance(private, rsa.RSAPrivateKey)
+        private = _parsed((key or self.key).private_pem)
         signature = private.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
         headers["signature"] = (
             f'keyId="{key_id or self.key_id}",algorithm="rsa-sha256",headers="{" ".join(covered)}",'

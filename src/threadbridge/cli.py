@@ -8,16 +8,17 @@ its control characters removed.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from threadbridge import __version__, config, connecting, doctor, logs, reports, server
-from threadbridge.errors import BadConfiguration, ThreadbridgeError
+from threadbridge.errors import BadConfiguration, Invalid, ThreadbridgeError
 from threadbridge.portability import exports, imports, verify
 from threadbridge.services import Ground, open_ground, open_services
 from threadbridge.sources.threads_download import open_download
@@ -41,8 +42,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without `emoji`, or an address such as "host:8:…" turns into a picture.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -60,27 +62,22 @@ def _root(
 
 def main() -> None:
     """The console script: the only map from errors to exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False) or 0
+        app()  # wrong usage is said, and answered with 2, by typer itself
     except ThreadbridgeError as error:
         _say_error(error)
         code = 2 if isinstance(error, BadConfiguration) else 1
-    except click.exceptions.Abort:
-        err.print("Interrupted.")
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
     except KeyboardInterrupt:
-        err.print("Interrupted.")
         code = 130
-    except BrokenPipeError:
-        code = 1
     except Exception as error:
         if _debugging():
             traceback.print_exc()
         else:
-            words = escape(f"{type(error).__name__}: {error}")
+            words = shown(f"{type(error).__name__}: {error}")
             err.print(
                 f"[red]Error:[/red] something unforeseen happened: {words}\nTry again with --debug to see where."
             )
@@ -100,7 +97,8 @@ def _say_error(error: ThreadbridgeError) -> None:
 
 def shown(text: str) -> str:
     """Foreign text for a terminal: no control characters, no markup."""
-    return escape("".join(character if character.isprintable() or character == "\n" else "�" for character in text))
+    plain = text.replace("\t", " ")
+    return escape("".join(character if character.isprintable() or character == "\n" else "�" for character in plain))
 
 
 def _load(**overrides: Any) -> config.Config:
@@ -136,7 +134,21 @@ def _progress(description: str, total: float | None = None, *, quiet: bool = Fal
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=not utf8, indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it. (`dataclasses.asdict` counts the items of a Counter anew before Python 3.12.)"""
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,11 +164,11 @@ def serve(
 
     Example: THREADBRIDGE_BASE_URL=https://bridge.example threadbridge serve --port 8000
     """
-    with _ground(host=host, port=port) as ground:
+    with _ground(host=host, port=port) as ground, server.sole(ground, "web", *(["worker"] if worker else [])):
         sock = server.listen(ground.config.host, ground.config.port)
         bound = sock.getsockname()[1]
         err.print(f"threadbridge {__version__} serves {ground.ids.base} on {ground.config.host}:{bound}")
-        asyncio.run(server.run(ground, web=True, worker=worker, sock=sock))
+        server.in_loop(server.run(ground, worker=worker, sock=sock))
 
 
 @app.command()
@@ -165,14 +177,16 @@ def work() -> None:
 
     Example: threadbridge work      (beside: threadbridge serve --no-worker)
     """
-    with _ground() as ground:
+    with _ground() as ground, server.sole(ground, "worker"):
         err.print(f"threadbridge {__version__} works for {ground.ids.base}")
-        asyncio.run(server.run(ground, web=False, worker=True))
+        server.in_loop(server.run(ground, worker=True))
 
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(help="First of the three ports on loopback.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65533, help="First of the three ports on loopback; 0 takes free ones.")
+    ] = 8000,
     leave: Annotated[bool, typer.Option("--exit", help="End after the walk, with its status.")] = False,
 ) -> None:
     """Walk through the main job on this machine: three real servers on loopback, sample data, every step shown.
@@ -182,13 +196,13 @@ def demo(
     from threadbridge.demo import run_demo
 
     logs.configure("text", debug=_debugging())
-    raise typer.Exit(run_demo(port, leave=leave))
+    raise typer.Exit(run_demo(port, leave=leave, debug=_debugging()))
 
 
 @app.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8100,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8100,
     empty: Annotated[bool, typer.Option("--empty", help="Begin without the sample people.")] = False,
 ) -> None:
     """A mock Threads network: the documented API, and a page on which fake people post, edit and delete.
@@ -229,7 +243,7 @@ def import_(
             on_progress=lambda step: report(step.done, total=step.total, description="Importing posts"),
         )
     if as_json:
-        _print_json(asdict(summary))
+        _print_json(summary)
     else:
         _print_lines(reports.import_lines(summary))
 
@@ -251,8 +265,10 @@ def connect(
     Example: threadbridge connect --token - < token.txt
     """
     secret = sys.stdin.readline().strip() if token == "-" else token.strip()  # noqa: S105 (a dash, not a secret)
-    with _ground() as ground, _progress("Reading history", quiet=as_json) as report:
-        connected = asyncio.run(_connect(ground, secret, graph_url or ground.config.graph_url, handle, report))
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise Invalid("That is no access token", hint="Give it with --token, or with `--token -` on standard input.")
+    with _ground(graph_url=graph_url) as ground, _progress("Reading history", quiet=as_json) as report:
+        connected = asyncio.run(_connect(ground, secret, ground.config.graph_url, handle, report))
     account, changes = connected.account, connected.changes
     if as_json:
         _print_json(
@@ -374,7 +390,7 @@ def export(
             lambda phase, done, total: report(done, total=total, description=f"Writing {phase}"),
         )
     if as_json:
-        _print_json(asdict(summary))
+        _print_json(summary)
     else:
         _print_lines(reports.archive_lines(summary, str(output)))
 
@@ -390,7 +406,7 @@ def verify_(
     """
     report = verify.verify(file)
     if as_json:
-        _print_json(asdict(report))
+        _print_json(report)
     else:
         _print_lines(reports.verify_lines(report))
     if not report.ok:
@@ -405,7 +421,7 @@ def doctor_(as_json: AsJson = False) -> None:
     """
     findings = asyncio.run(doctor.examine(_load()))
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        _print_json(findings)
     else:
         marks = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "error": "[red]✗[/red]"}
         for finding in findings:

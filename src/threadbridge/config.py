@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -88,14 +88,44 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get(ENV_PREFIX + "CONFIG", CONFIG_FILE)))
-        return (init_settings, env_settings, toml)
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
+
+    @classmethod
+    def fixed(cls, **values: Any) -> Self:
+        """Exactly these values and the defaults: neither the environment nor a file is looked at (the demo must not
+        write into somebody's real database)."""
+        chosen = {name: values.pop(name, field.get_default(call_default_factory=True))
+                  for name, field in cls.model_fields.items()}  # fmt: skip
+        return cls(**chosen, **values)
+
+    @field_validator("base_url", "database_url", "secret_key_file", "ca_file", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("data_dir", "secret_key_file", "ca_file")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        # The shell does this for a command line, nobody does it for a file or for systemd.
+        try:
+            return value.expanduser() if value is not None else None
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("data_dir")
+    @classmethod
+    def _fits_a_database_url(cls, value: Path) -> Path:
+        if "?" in str(value):
+            raise ValueError("a folder with a question mark in its path cannot hold the database")
+        return value
 
     @field_validator("allowed_private_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list | tuple):
+            raise ValueError("networks are written as CIDRs, for example 127.0.0.0/8")
         return tuple(ipaddress.ip_network(part, strict=False) for part in value)
 
     @field_validator("base_url", "graph_url", mode="before")
@@ -106,10 +136,14 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _check_urls(self) -> Config:
         if self.base_url is not None:
-            check_base_url(self.base_url, private_allowed=bool(self.allowed_private_networks))
-        parts = urlsplit(self.graph_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"graph_url must be an http(s) address, not {self.graph_url!r}")
+            try:
+                check_base_url(self.base_url, private_allowed=bool(self.allowed_private_networks))
+            except ValueError as error:
+                raise ValueError(f"{ENV_PREFIX}BASE_URL: {error}") from None
+        try:
+            check_graph_url(self.graph_url)
+        except ValueError as error:
+            raise ValueError(f"{ENV_PREFIX}GRAPH_URL: {error}") from None
         return self
 
     @property
@@ -130,36 +164,51 @@ def check_base_url(base_url: str, *, private_allowed: bool) -> None:
     works on private networks (Lemmy refuses any explicit port; Mastodon refuses plain http).
     """
     parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url must look like https://bridge.example, not {base_url!r}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii() or " " in base_url:
+        raise ValueError(f"base_url must look like https://bridge.example (in ASCII), not {base_url!r}")
     if parts.path or parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError(f"base_url must be scheme and host only, not {base_url!r}")
     if base_url != base_url.lower():
         raise ValueError(f"base_url must be lower case: {base_url.lower()}")
-    if not private_allowed and (parts.scheme != "https" or parts.port is not None):
+    port = parts.port  # raises ValueError when it is no port
+    if not private_allowed and (parts.scheme != "https" or port is not None):
         raise ValueError(
             f"base_url {base_url!r} must be https:// and without a port; http and ports are only for private "
             "networks (set THREADBRIDGE_ALLOWED_PRIVATE_NETWORKS, for example to 127.0.0.0/8)"
         )
 
 
+def check_graph_url(graph_url: str) -> None:
+    """Raise ValueError unless `graph_url` can have `/v1.0/…` behind it."""
+    parts = urlsplit(graph_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"an http(s) address such as https://graph.threads.net is needed, not {graph_url!r}")
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get(ENV_PREFIX + "CONFIG") or CONFIG_FILE)
+
+
 def load(**overrides: Any) -> Config:
     """Read the configuration; raises BadConfiguration with every problem named by its setting."""
     given = {key: value for key, value in overrides.items() if value is not None}
+    file = _config_file()
+    if os.environ.get(ENV_PREFIX + "CONFIG") and not file.is_file():
+        raise BadConfiguration(f"{ENV_PREFIX}CONFIG names {file}, which is no file")
     try:
         return Config(**given)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"]) or "configuration"
+            where = str(problem["loc"][0]) if problem["loc"] else ""
             message = str(problem["msg"]).removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
-                message = "no such setting"
-            name = where if where == "configuration" else f"{ENV_PREFIX}{where.upper()}"
-            lines.append(f"{name}: {message}")
+                lines.append(f"{file}: {where}: no such setting")
+            else:
+                lines.append(f"{ENV_PREFIX}{where.upper()}: {message}" if where else message)
         raise BadConfiguration("The configuration is not usable", detail="; ".join(lines)) from None
     except (OSError, ValueError) as error:
-        raise BadConfiguration("The configuration could not be read", detail=str(error)) from None
+        raise BadConfiguration(f"The configuration file {file} could not be read", detail=str(error)) from None
 
 
 def unknown_environment() -> list[str]:

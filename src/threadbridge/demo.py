@@ -12,8 +12,10 @@ import ipaddress
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from threadbridge import __version__, connecting, reports, server
 from threadbridge.config import Config
 from threadbridge.domain.people import Peer
-from threadbridge.errors import ThreadbridgeError
+from threadbridge.errors import BadConfiguration, ThreadbridgeError
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard
 from threadbridge.portability import imports, verify
@@ -42,7 +45,7 @@ from threadbridge.storage.vault import new_rsa_key, new_token, token_hash
 from threadbridge.web.app import create_app
 from threadbridge.worker import Worker
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
 STEP_SECONDS = 30.0
 POLL_SECONDS = 0.5
 
@@ -55,18 +58,22 @@ class StepFailed(Exception):
         self.step = step
 
 
-def run_demo(port: int, *, leave: bool) -> int:
-    """Walk; returns the exit status: 0 when every step happened."""
+def run_demo(port: int, *, leave: bool, debug: bool = False) -> int:
+    """Walk; returns the exit status: 0 when every step happened, 130 when it was interrupted before that."""
     folder = Path(tempfile.mkdtemp(prefix="threadbridge-demo-"))
     try:
-        return asyncio.run(_demo(folder, port, leave=leave))
+        return server.in_loop(_demo(folder, port, leave=leave))
     except KeyboardInterrupt:
-        return 0
+        return 130
     except StepFailed as failed:
-        out.print(f"\n[red]✗ {failed.step}[/red]: {failed}")
+        if debug:
+            traceback.print_exc()
+        out.print(f"\n[red]✗ {failed.step}[/red]: {escape(str(failed))}")
         return 1
     except ThreadbridgeError as error:
-        out.print(f"\n[red]✗ The demo could not go on:[/red] {error}")
+        if debug:
+            traceback.print_exc()
+        out.print(f"\n[red]✗ The demo could not go on:[/red] {escape(str(error))}")
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -79,8 +86,10 @@ def _step(what: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise StepFailed(what, f"it did not happen within {STEP_SECONDS:.0f} seconds") from None
-    except (ThreadbridgeError, AssertionError, httpx2.HTTPError) as error:
+    except (ThreadbridgeError, AssertionError) as error:
         raise StepFailed(what, str(error) or type(error).__name__) from error
+    except Exception as error:
+        raise StepFailed(what, f"{type(error).__name__}: {error}") from error
     out.print(f"  [green]✓[/green] {what} [dim]{(time.perf_counter() - started) * 1000:,.0f} ms[/dim]")
 
 
@@ -89,41 +98,57 @@ async def _demo(folder: Path, port: int, *, leave: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    sockets = [server.listen("127.0.0.1", port + offset if port else 0) for offset in range(3)]
-    bridge_url, threads_url, remote_url = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in sockets)
-    out.print(f"[bold]threadbridge {__version__}[/bold], the guided walk. Everything runs on this machine.\n")
-    config = Config(
-        base_url=bridge_url,
-        data_dir=folder / "data",
-        allowed_private_networks=(ipaddress.ip_network("127.0.0.0/8"),),
-        graph_url=threads_url,
-        poll_seconds=POLL_SECONDS,
-    )
-    ground = open_ground(config)
-    walk = asyncio.create_task(_walk(folder, ground, sockets, bridge_url, threads_url, remote_url, stopping, leave))
-    stop = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait([walk, stop], return_when=asyncio.FIRST_COMPLETED)
-        if not walk.done():
-            walk.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await walk
-        return 0
-    finally:
-        stop.cancel()
-        ground.close()
+    with _three_ports(port) as sockets:
+        bridge_url, threads_url, remote_url = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in sockets)
+        out.print(f"[bold]threadbridge {__version__}[/bold], the guided walk. Everything runs on this machine.\n")
+        config = Config.fixed(
+            base_url=bridge_url,
+            data_dir=folder / "data",
+            allowed_private_networks=(ipaddress.ip_network("127.0.0.0/8"),),
+            graph_url=threads_url,
+            poll_seconds=POLL_SECONDS,
+        )
+        ground = open_ground(config)
+        walked = asyncio.Event()
+        walk = asyncio.create_task(
+            _walk(folder, ground, sockets, (bridge_url, threads_url, remote_url), walked, leave)
+        )
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([walk, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not walk.done():
+                out.print("\nEnding everything ...")
+                walk.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await walk
+            return 0 if walked.is_set() else 130
+        finally:
+            stop.cancel()
+            ground.close()
+
+
+@contextlib.contextmanager
+def _three_ports(port: int) -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        try:
+            sockets = [
+                stack.enter_context(server.listen("127.0.0.1", port + offset if port else 0)) for offset in range(3)
+            ]
+        except BadConfiguration as error:
+            words = f"{error.public}. Choose others: threadbridge demo --port 9000, or PORT=9000 make demo"
+            raise StepFailed("Taking three ports", words) from None
+        yield sockets
 
 
 async def _walk(
     folder: Path,
     ground: Ground,
-    sockets: list[Any],
-    bridge_url: str,
-    threads_url: str,
-    remote_url: str,
-    stopping: asyncio.Event,
+    sockets: list[socket.socket],
+    urls: tuple[str, str, str],
+    walked: asyncio.Event,
     leave: bool,
 ) -> None:
+    bridge_url, threads_url, remote_url = urls
     out.print("[bold]1. A data download comes in[/bold]")
     await asyncio.to_thread(_import_sample, folder, ground)
 
@@ -149,6 +174,7 @@ async def _walk(
         out.print(f"\n[bold]3. The main job, as @{alice.username}@{urlsplit(bridge_url).netloc}[/bold]")
         walker = _Walker(ground, services, browser, remote, alice, bridge_url, threads_url, folder)
         await walker.walk()
+        walked.set()
         if leave:
             out.print("\n[bold green]Every step happened.[/bold green]")
             return
@@ -158,7 +184,7 @@ async def _walk(
         out.print(f"  Threads, the mock  {threads_url}/   (post something as @{alice.username})")
         out.print(f"  remote timeline    {remote_url}/")
         out.print("Ctrl-C ends everything.")
-        await stopping.wait()
+        await asyncio.get_running_loop().create_future()  # until cancelled
 
 
 def _import_sample(folder: Path, ground: Ground) -> None:
@@ -181,7 +207,7 @@ def _import_sample(folder: Path, ground: Ground) -> None:
             on_progress=lambda step: bar.update(task, completed=step.done, total=step.total),
         )
     for line in reports.import_lines(summary):
-        out.print(f"    {line}")
+        out.print(f"    {escape(line)}")
 
 
 @contextlib.asynccontextmanager
@@ -324,7 +350,7 @@ class _Walker:
             report = await asyncio.to_thread(verify.verify, archive)
             assert report.ok, "; ".join(reports.verify_lines(report))
         for line in reports.verify_lines(report):
-            out.print(f"    {line}")
+            out.print(f"    {escape(line)}")
 
     async def _submit(self, page: httpx2.Response, what: str) -> httpx2.Response:
         """Press the button of a form, as a browser would."""

@@ -42,6 +42,8 @@ async def examine(config: Config) -> list[Finding]:
     try:
         found += await asyncio.to_thread(_at_rest, ground)
         found += [finding async for finding in _outside(ground)]
+    except ThreadbridgeError as error:
+        found.append(Finding("error", "start", str(error)))
     finally:
         ground.close()
     return found
@@ -88,16 +90,11 @@ def _at_rest(ground: Ground) -> list[Finding]:
 
 async def _outside(ground: Ground) -> AsyncIterator[Finding]:
     config = ground.config
-    # Without `own_base_url`: here we want to hear our own echo, through whatever stands in front of us.
-    client = Client(
-        Guard(config.allowed_private_networks),
-        user_agent=f"threadbridge/{__version__} (+{ground.ids.base}/)",
-        ca_file=config.ca_file,
-        clock=utc_now,
-    )
-    async with client:
+    # Without `own_base_url`: here we want to hear our own echo, through whatever stands in front of us. It has a
+    # client of its own, since its clock is often this very machine's and says nothing against another's.
+    async with _client(ground) as echo, _client(ground) as client:
         try:
-            answer = await client.get(f"{ground.ids.base}/.well-known/nodeinfo", limit=100_000, deadline=10)
+            answer = await echo.get(f"{ground.ids.base}/.well-known/nodeinfo", limit=100_000, deadline=10)
             good = answer.status == 200 and ground.ids.instance.encode() in answer.body
             yield Finding(
                 "ok" if good else "error",
@@ -113,7 +110,17 @@ async def _outside(ground: Ground) -> AsyncIterator[Finding]:
             yield Finding("ok", "Threads API", f"{config.graph_url} answers")
         except NetworkError as error:
             yield Finding("warning", "Threads API", str(error))
-        yield _clock(client.skew_seconds)
+        skews = [skew for skew in (client.skew_seconds, echo.skew_seconds) if skew is not None]
+        yield _clock(max(skews, key=abs, default=None))
+
+
+def _client(ground: Ground) -> Client:
+    return Client(
+        Guard(ground.config.allowed_private_networks),
+        user_agent=f"threadbridge/{__version__} (+{ground.ids.base}/)",
+        ca_file=ground.config.ca_file,
+        clock=utc_now,
+    )
 
 
 def _clock(skew: float | None) -> Finding:
@@ -123,7 +130,7 @@ def _clock(skew: float | None) -> Finding:
         return Finding("ok", "clock", f"within {abs(skew):.0f} s of other servers")
     way = "behind" if skew > 0 else "ahead of"
     words = f"this machine's clock is {_span(abs(skew))} {way} other servers'; set it by NTP"
-    consequence = ", other servers refuse our signatures until then" if abs(skew) >= SKEW_ERROR else ""
+    consequence = "; until then other servers refuse our signatures, and we theirs" if abs(skew) >= SKEW_ERROR else ""
     return Finding("error" if abs(skew) >= SKEW_ERROR else "warning", "clock", words + consequence)
 
 

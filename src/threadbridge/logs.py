@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 
@@ -20,18 +21,32 @@ def configure(log_format: str, *, debug: bool = False) -> None:
         if json
         else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
     )
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # What libraries say looks the same, or whoever reads the log line by line stumbles over it.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    handler.addFilter(_no_cancellation)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # Whoever knocks with something that is no HTTP is not worth a line each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def _no_cancellation(record: logging.LogRecord) -> bool:
+    """uvicorn reports each request that it cut off while shutting down as an error of the application."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

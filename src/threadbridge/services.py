@@ -70,10 +70,14 @@ def open_ground(config: Config, *, needs_base_url: bool = True) -> Ground:
                 f"This data belongs to {base_url}, not to {config.base_url}",
                 hint="Ids never change: set THREADBRIDGE_BASE_URL to the address above, or use another data folder.",
             )
-        vault = open_vault(config.secret_key_path)
+        sealed = store.read_now(accounts.has_instance_key)
+        vault = open_vault(config.secret_key_path, make=not sealed)
+        if sealed:
+            # With another key nothing could be signed and no source read: said now, not at the first delivery.
+            store.read_now(accounts.private_key, vault, None)
         if base_url is None and config.base_url is not None:
             store.transact_now(accounts.set_fact, "base_url", config.base_url)
-        if not store.read_now(accounts.has_instance_key):
+        if not sealed:
             store.transact_now(accounts.ensure_instance_key, vault, new_rsa_key())
         chosen = config.base_url or base_url or "http://localhost"
         if needs_base_url:

@@ -4,6 +4,7 @@
     read          bridge.reading.Reader       a connected account is read, its changes said
     build_export  portability.exports.build   the archive an owner asked for
     verify_gone   _verify_gone                an inbox answered 410: are its followers really gone?
+    wake          _wake                       a server is back: what waited for it may go
     prune         _prune                      ids heard long ago and old sign-in rows are forgotten
 
 and, beside them, `delivery.send.Sender`, which carries the deliveries.
@@ -22,21 +23,18 @@ from datetime import timedelta
 
 import structlog
 
-from threadbridge.bridge import cadence
-from threadbridge.bridge.cadence import Trouble
+from threadbridge.bridge import cadence, reading
 from threadbridge.delivery import fanout, outbox, send
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import (
     NetworkError,
-    RateLimited,
-    SignInAgain,
     SourceError,
     ThreadbridgeError,
     Unavailable,
 )
 from threadbridge.portability import exports
 from threadbridge.services import Services, utc_now
-from threadbridge.storage import accounts, connections, jobs, ledger, people
+from threadbridge.storage import accounts, connections, hosts, jobs, ledger, people
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
 
@@ -51,7 +49,8 @@ HEARD_FOR = timedelta(days=30)
 PROFILE_EVERY = timedelta(seconds=20)
 """How often the profile is read, times `poll_seconds`."""
 
-Handler = Callable[[Services, Job], Awaitable[None]]
+Stopping = Callable[[], bool]
+Handler = Callable[[Services, Job, Stopping], Awaitable[None]]
 
 
 class Worker:
@@ -107,7 +106,7 @@ class Worker:
     async def _run_one(self, job: Job) -> None:
         store = self._services.store
         try:
-            await JOBS[job.kind](self._services, job)
+            await JOBS[job.kind](self._services, job, self._stopping.is_set)
         except asyncio.CancelledError:
             raise
         except (Unavailable, NetworkError) as error:
@@ -148,13 +147,13 @@ def _at_start(tx: Tx) -> None:
 # ── the jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _fan_out(services: Services, job: Job) -> None:
+async def _fan_out(services: Services, job: Job, _stopping: Stopping) -> None:
     current = job
     while (left := await services.store.transact(fanout.step, current)) is not None:
         current = Job(job.id, job.kind, job.key, left, job.attempts, job.lease)
 
 
-async def _read(services: Services, job: Job) -> None:
+async def _read(services: Services, job: Job, _stopping: Stopping) -> None:
     """Read one account; says when it is read next, also after trouble."""
     account_id = int(job.arguments["account"])
     found = await services.store.read(_readable, account_id)
@@ -165,7 +164,6 @@ async def _read(services: Services, job: Job) -> None:
     source = services.source_for(
         await services.store.read(connections.token, services.vault, account_id), connection.graph_url
     )
-    trouble: Trouble | None = None
     try:
         if connection.history_done_at is None:
             await services.reader.whole_history(connection, source)
@@ -173,23 +171,16 @@ async def _read(services: Services, job: Job) -> None:
         profile_due = utc_now() - PROFILE_EVERY * services.config.poll_seconds
         if connection.profile_read_at is None or connection.profile_read_at < profile_due:
             await services.reader.profile(account_id, await source.profile())
-    except SignInAgain as error:
-        log.warning("an account has to sign in again", account=account_id, error=str(error))
-        await services.store.transact(_needs_sign_in, job, account_id, str(error))
-        return
-    except RateLimited as error:
-        failures = await services.store.transact(connections.read_badly, account_id, "rate_limited", str(error))
-        trouble = Trouble("rate_limited", failures, error.retry_after)
     except (SourceError, NetworkError) as error:
-        failures = await services.store.transact(connections.read_badly, account_id, "unreachable", str(error))
-        trouble = Trouble("unreachable", failures)
+        log.warning("an account could not be read", account=account_id, error=str(error))
+        await services.store.transact(_read_failed, job, account_id, error, services.config.poll_seconds)
+        return
     latest = await services.store.read(connections.of_account, account_id)
     due_at = cadence.next_read(
         utc_now(),
         services.config.poll_seconds,
         newest=latest.last_new_at if latest else None,
         usage=source.usage,
-        trouble=trouble,
         spread=random.random(),  # noqa: S311 (keeps accounts out of step)
     )
     await services.store.transact(jobs.again, job, due_at)
@@ -200,23 +191,36 @@ def _readable(tx: Tx, account_id: int) -> connections.Connection | None:
     if account is None or account.state is AccountState.GONE:
         return None
     connection = connections.of_account(tx, account_id)
-    if account.state is AccountState.PAUSED or connection is None or connection.trouble == "sign_in_again":
+    if account.state is AccountState.PAUSED or connection is None or connection.trouble in cadence.NEEDS_OWNER:
         return None
     return connection
 
 
-def _needs_sign_in(tx: Tx, job: Job, account_id: int, words: str) -> None:
-    connections.read_badly(tx, account_id, "sign_in_again", words)
-    jobs.finish(tx, job)
+def _read_failed(tx: Tx, job: Job, account_id: int, error: SourceError | NetworkError, poll_seconds: float) -> None:
+    # A lost lease means that somebody connected the account anew meanwhile: the old token's trouble is over.
+    if not jobs.progress(tx, job, job.arguments):
+        return
+    spread = random.random()  # noqa: S311 (keeps accounts out of step)
+    due_at = reading.read_failed(tx, account_id, error, poll_seconds=poll_seconds, spread=spread)
+    if due_at is None:
+        jobs.finish(tx, job)
+    else:
+        jobs.again(tx, job, due_at)
 
 
-async def _build_export(services: Services, job: Job) -> None:
+async def _build_export(services: Services, job: Job, stopping: Stopping) -> None:
     await asyncio.to_thread(
-        exports.build, services.store, services.ids, services.media, services.config.data_dir, job
+        exports.build,
+        services.store,
+        services.ids,
+        services.media,
+        services.config.data_dir,
+        job,
+        stopping=stopping,
     )
 
 
-async def _verify_gone(services: Services, job: Job) -> None:
+async def _verify_gone(services: Services, job: Job, _stopping: Stopping) -> None:
     """An inbox said that it is gone: followers end only when their own documents are gone too."""
     inbox = str(job.arguments["inbox"])
     for account_id, uri in await services.store.read(ledger.inbox_followers, inbox):
@@ -229,7 +233,13 @@ async def _verify_gone(services: Services, job: Job) -> None:
     await services.store.transact(jobs.finish, job)
 
 
-async def _prune(services: Services, job: Job) -> None:
+async def _wake(services: Services, job: Job, _stopping: Stopping) -> None:
+    while await services.store.transact(hosts.bring_forward, str(job.arguments["host"])):
+        pass
+    await services.store.transact(jobs.finish, job)
+
+
+async def _prune(services: Services, job: Job, _stopping: Stopping) -> None:
     await services.store.transact(_forget, job)
 
 
@@ -244,5 +254,6 @@ JOBS: dict[str, Handler] = {
     connections.READ: _read,
     exports.BUILD: _build_export,
     send.VERIFY_GONE: _verify_gone,
+    hosts.WAKE: _wake,
     PRUNE: _prune,
 }

@@ -83,6 +83,8 @@ def test_members_and_offsets_beyond_four_gigabytes(tmp_path: Path) -> None:
             out.write(contents + b"".join(zip_layout.end_records(2, start, len(contents))))
         with zipfile.ZipFile(path) as zip_:
             assert zip_.getinfo("large").file_size == size
+            # All ones stands for "see the Zip64 field", so that exact size needs the field too.
+            assert bool(zip_.getinfo("large").extra) == (size >= 0xFFFFFFFF)
             assert zip_.read("after") == b"end"
             assert zip_.open("large").read(1000) == bytes(1000)
         with open(path, "rb") as file:

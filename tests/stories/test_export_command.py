@@ -56,10 +56,11 @@ def test_a_link_is_followed_and_not_replaced(here: Place, tmp_path: Path) -> Non
 def test_a_pipe_is_written_to(here: Place, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()), daemon=True)
     reader.start()
     export_now(here.store, IDS, here.media, "anna", tmp_path / "pipe", quiet)
-    reader.join()
+    reader.join(5)
+    assert got, "nothing came through the pipe"
     assert got[0] == archive_bytes(here)[0]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 

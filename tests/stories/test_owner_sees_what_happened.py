@@ -168,33 +168,33 @@ def test_an_archive_is_asked_for_watched_and_downloaded(bridge: Bridge) -> None:
     assert hashlib.sha256(whole.content).hexdigest() in page
 
 
-@pytest.fixture(scope="module")
-def archive(site: Site, marta: Account) -> bytes:
-    """A finished archive of some bytes, number in site.numbers['export']."""
-    body = bytes(range(256)) * 400
-    name = f"{{}}-{'0' * 32}.zip"
+def _finished(site: Site, account: Account, body: bytes) -> int:
+    """A finished archive of these bytes; returns its number."""
 
     def put(tx: Tx) -> int:
-        number = exports.create(tx, marta.id)
-        exports.set_ready(
-            tx,
-            number,
-            file=name.format(number),
-            size=len(body),
-            sha256=hashlib.sha256(body).hexdigest(),
-        )
+        number = exports.create(tx, account.id)
+        sha256 = hashlib.sha256(body).hexdigest()
+        exports.set_ready(tx, number, file=f"{number}-{'0' * 32}.zip", size=len(body), sha256=sha256)
         return number
 
-    number = site.numbers["export"] = site.write(put)
+    number: int = site.write(put)
     folder = site.bridge.ground.config.data_dir / "exports"
-    folder.mkdir()
-    (folder / name.format(number)).write_bytes(body)
+    folder.mkdir(exist_ok=True)
+    (folder / f"{number}-{'0' * 32}.zip").write_bytes(body)
+    return number
+
+
+@pytest.fixture(scope="module")
+def archive(site: Site, marta: Account) -> bytes:
+    """A finished archive of marta's, its number in site.numbers['export']."""
+    body = bytes(range(256)) * 400
+    site.numbers["export"] = _finished(site, marta, body)
     return body
 
 
-def _link(site: Site, account: Account) -> str:
+def _link(site: Site, account: Account, number: int | None = None) -> str:
     with site.signed_in(account) as client:
-        page = client.get(f"/owner/export/{site.numbers['export']}").text
+        page = client.get(f"/owner/export/{number or site.numbers['export']}").text
     return html.unescape(re.search(r'<a class="button main" href="([^"]+)"', page)[1])  # type: ignore[index]
 
 
@@ -230,7 +230,10 @@ def test_a_download_can_go_on_where_it_stopped(site: Site, marta: Account, archi
 def test_links_that_do_not_fit_are_all_answered_alike(site: Site, marta: Account, archive: bytes) -> None:
     link = _link(site, marta)
     other_account = site.bridge.account("other")
-    number = site.write(exports.create, other_account.id)
+    number = _finished(site, other_account, b"somebody else's")
+    theirs = _link(site, other_account, number)
+    assert httpx2.get(theirs, trust_env=False).content == b"somebody else's"
+    unfinished = site.write(exports.create, other_account.id)
     path, _, signature = link.partition("?sig=")
     name = path.rpartition("/")[2]
     wrong = [
@@ -239,7 +242,9 @@ def test_links_that_do_not_fit_are_all_answered_alike(site: Site, marta: Account
         f"{path}?sig={signature[:-2]}",
         f"{path}?sig=%00",
         f"{path}?sig={'A' * 4000}",
-        f"{site.base}/owner/export/{number}/{name}?sig={signature}",
+        f"{theirs.partition('?')[0]}?sig={signature}",
+        f"{path}?sig={theirs.partition('?sig=')[2]}",
+        theirs.replace(f"/{number}/", f"/{unfinished}/"),
         f"{site.base}/owner/export/999999/{name}?sig={signature}",
         f"{path.removesuffix(name)}other.zip?sig={signature}",
     ]

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from threadbridge.domain.source import Source, SourceMedia, SourcePage, SourcePost
-from threadbridge.sources.threads_api import ThreadsApi, profile_from_row
+from threadbridge.sources.threads_api import ThreadsApi
+from threadbridge.sources.threads_rows import profile_from_row
 
 WIRE = Path(__file__).parents[1] / "wire"
 CASES = sorted(path.name.removesuffix(".api.json") for path in WIRE.glob("threads_*.api.json"))

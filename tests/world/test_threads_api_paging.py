@@ -120,15 +120,30 @@ def test_a_pinned_post_in_front_does_not_widen_the_window() -> None:
     [
         (page([row(9), row(2), row(8)], "A", more=True), "post", "the order is not the documented one"),
         (page([row(9), {"media_type": "TEXT_POST"}]), "post", "a row without id could be any post"),
-        (page([]), "reply", "without the permission for replies the list is empty, and no error"),
     ],
 )
 def test_nothing_is_concluded(answer: Answer, kind: Literal["post", "reply"], because: str) -> None:
     assert first(answer, kind).complete_from is None, because
 
 
-def test_an_empty_account_is_complete_from_the_beginning() -> None:
-    assert first(page([])).complete_from == BEGINNING
+@pytest.mark.parametrize("kind", ["post", "reply"])
+def test_an_empty_list_claims_to_be_complete(kind: Literal["post", "reply"]) -> None:
+    """A claim that is checked by asking for each missing post: without a permission the list is empty, too."""
+    assert first(page([]), kind).complete_from == BEGINNING
+
+
+def test_pages_are_dated_by_the_clock_of_the_source() -> None:
+    async def fetch(method: str, url: str, *, params: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        return 200, dated, json.dumps(page([row(1)])).encode()
+
+    for date, expected in (
+        ("Tue, 10 Mar 2026 09:30:00 GMT", datetime(2026, 3, 10, 9, 30, tzinfo=UTC)),
+        ("yesterday", NOW),
+        (None, NOW),
+    ):
+        dated = {"Date": date} if date else {}
+        source = ThreadsApi(fetch, "https://graph.test", "T0KEN", now=lambda: NOW)
+        assert asyncio.run(source.page("post", None, 25)).read_at == expected
 
 
 def test_a_strange_row_is_skipped_and_the_others_are_read() -> None:

@@ -1,7 +1,7 @@
 """Every public address of ours, made and read in one place.
 
 Rule: ids never change and never redirect; they are made from permanent numbers, never from handle, text or time
-(DESIGN decision "Identity"). No inbox address has a query, since implementations disagree on whether a
+(`docs/decisions/0001`). No inbox address has a query, since implementations disagree on whether a
 signature covers it (Mastodon tries both, Fedify and Takahē sign the path only).
 """
 

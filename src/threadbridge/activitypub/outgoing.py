@@ -8,9 +8,10 @@ bytes, so that ETags hold and pollers are answered 304.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -31,6 +32,15 @@ SECURITY = "https://w3id.org/security/v1"
 # Mastodon shows four attachments and drops the rest without a word, so a longer carousel says where the others are.
 SHOWN_ATTACHMENTS = 4
 SENT_ATTACHMENTS = 16
+
+# Misskey refuses a request of more than 64 KiB and a note that mentions more than twenty people, and keeps 512
+# characters of a description. A Create adds to its note a context and the same recipients once more.
+NOTE_BYTES_MAX = 57_000
+MENTIONS_MAX = 20
+SHORT_ALT = 500
+CUT_TEXTS = (8_000, 4_000, 2_000, 500)
+# Ids of foreign answers may be long; what is listed inside every post is bounded by their length, not their number.
+REPLIES_CHARACTERS_MAX = 6_000
 
 _ACTOR_CONTEXT: list[Any] = [
     ACTIVITYSTREAMS,
@@ -186,7 +196,37 @@ def instance_actor(ids: Ids, public_pem: str) -> Document:
 
 
 def note(ids: Ids, account: Account, post: Post, around: PostSurroundings, now: datetime) -> Document:
-    """A post as a Note, or as a Question when it is a poll whose counts are known. Without `@context`."""
+    """A post as a Note, or as a Question when it is a poll whose counts are known. Without `@context`.
+
+    Never more than `NOTE_BYTES_MAX` bytes: what does not fit is shortened, first what is said twice, then long
+    descriptions of pictures, at last the text, which then ends with a link to all of it.
+    """
+    document = _whole_note(ids, account, post, around, now)
+    if len(encode(document)) <= NOTE_BYTES_MAX:
+        return document
+    document.pop("contentMap", None)
+    if len(encode(document)) > NOTE_BYTES_MAX:
+        for item in document["attachment"]:
+            if "name" in item:
+                item["name"] = text.shortened(item["name"], SHORT_ALT)
+    for characters in CUT_TEXTS:
+        if len(encode(document)) <= NOTE_BYTES_MAX:
+            break
+        document["content"] = _content(ids, _cut(post, characters, document["url"]), around)[0]
+    return document
+
+
+def _cut(post: Post, characters: int, rest_at: str) -> Post:
+    """The post with each of its texts cut, and an address where all of it can be read."""
+    long_text = post.long_text or ""
+    shortened = f"{long_text[:characters].rstrip()}…\n\n{rest_at}" if len(long_text) > characters else long_text
+    said = post.text
+    if len(said) > characters:
+        said = f"{said[:characters].rstrip()}…" + ("" if len(long_text) > characters else f"\n\n{rest_at}")
+    return replace(post, text=said, long_text=shortened or None)
+
+
+def _whole_note(ids: Ids, account: Account, post: Post, around: PostSurroundings, now: datetime) -> Document:
     me, uri = ids.actor(account.id), ids.post(account.id, post.id)
     html, mentioned, hashtags = _content(ids, post, around)
     followers = ids.collection(account.id, "followers")
@@ -204,7 +244,7 @@ def note(ids: Ids, account: Account, post: Post, around: PostSurroundings, now: 
     if post.updated and timestamp(post.updated) > document["published"]:
         document["updated"] = timestamp(post.updated)
     document["content"] = html
-    if post.language:
+    if post.language and html:
         # One key only: Mastodon takes the first for the language, and twice the text nears Misskey's 64 KiB.
         document["contentMap"] = {post.language: html}
     document |= {
@@ -216,7 +256,7 @@ def note(ids: Ids, account: Account, post: Post, around: PostSurroundings, now: 
             *({"type": "Hashtag", "href": ids.tag(name), "name": f"#{name}"} for name in hashtags),
             *({"type": "Mention", "href": t.href, "name": f"@{t.acct}"} for t in mentioned),
         ],
-        "replies": replies(ids, account, post, around),
+        "replies": replies(ids, account, post, around, characters_max=REPLIES_CHARACTERS_MAX),
         "likes": _count(ids.post_collection(account.id, post.id, "likes"), post.likes_count),
         "shares": _count(ids.post_collection(account.id, post.id, "shares"), post.shares_count),
         # Mastodon 4.5 and later reads an absent policy as "nobody may quote". Only this sub-policy: declaring more
@@ -263,7 +303,7 @@ def _content(
     if more > 0 and post.original_url:
         pictures = "1 more picture" if more == 1 else f"{more} more pictures"
         parts.append(f"<p>+ {pictures}: {text.link(post.original_url)}</p>")
-    return "".join(parts), body.mentions, tuple(hashtags)
+    return "".join(parts), body.mentions[:MENTIONS_MAX], tuple(hashtags)
 
 
 def _usable(post: Post) -> list[Attachment]:
@@ -307,14 +347,22 @@ def _question(post: Post, now: datetime) -> Document:
     return document
 
 
-def replies(ids: Ids, account: Account, post: Post, around: PostSurroundings) -> Document:
-    """The replies collection with its first page inside: Akkoma fetches a page that is only named, for every post."""
+def replies(
+    ids: Ids, account: Account, post: Post, around: PostSurroundings, *, characters_max: int | None = None
+) -> Document:
+    """The replies collection with its first page inside: Akkoma fetches a page that is only named, for every post.
+
+    `characters_max` bounds the length of all listed ids together.
+    """
     uri = ids.post_collection(account.id, post.id, "replies")
-    items = [*(ids.post(account.id, number) for number in around.continuations), *around.answers]
+    known = [*(ids.post(account.id, number) for number in around.continuations), *around.answers]
+    lengths = accumulate(len(item) for item in known)
+    fits = [characters_max is None or length <= characters_max for length in lengths]
+    items = [item for item, fit in zip(known, fits, strict=True) if fit]
     return {
         "id": uri,
         "type": "Collection",
-        "totalItems": len(items),
+        "totalItems": len(known),
         "first": {"id": f"{uri}?page=1", "type": "CollectionPage", "partOf": uri, "items": items},
     }
 

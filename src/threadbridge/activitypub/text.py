@@ -22,7 +22,7 @@ from threadbridge.errors import TooLarge
 _TOKEN = re.compile(
     r"""
     (?P<url>https?://[^\s<>"'`{}|\\^\u3000-\u303f\uff00-\uff0f]+)
-  | (?<![\w@./])\#(?P<tag>\w[\w·]*)
+  | (?<![\w@./])[\#＃](?P<tag>\w[\w·]*)
   | (?<![\w@./])@(?P<mention>[A-Za-z0-9_](?:[A-Za-z0-9_.]*[A-Za-z0-9_])?)(?![\w@])
     """,
     re.VERBOSE,

@@ -2,50 +2,93 @@
 
     plan()     pure: compares by fingerprint                       -> Plan
     apply()    one transaction: rows, activities, fan-out jobs     -> Changes
+    retract()  one transaction: posts that the source says are gone
 
 Rules: the unique (account, source, native id) decides what is new, so reading a page twice does nothing. Absence is
 believed only inside the window for which the source declares the page complete, and only after the source was asked
-for that very post. What is history (older than the connection) is kept and shown, never delivered. A deleted post's
+for that very post. What is history (there before the connection) is kept and shown, never delivered. A deleted post's
 number is never used again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from threadbridge.activitypub.ids import Ids
 from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.posts import fingerprint
-from threadbridge.domain.source import SourcePage, SourcePost
-from threadbridge.storage import accounts, posts
-from threadbridge.storage.content import content_of
-from threadbridge.storage.posts import NewAttachment, Origin
+from threadbridge.domain.source import MediaKind, SourceMedia, SourcePage, SourcePost
+from threadbridge.storage import accounts, connections, content, posts
+from threadbridge.storage.content import Gap, content_of
+from threadbridge.storage.posts import MediaRow, NewAttachment, Origin
 from threadbridge.storage.store import Tx
 
 # A post that appears in a live read but is older than this was not written just now (an un-archived one, a repaired
 # index): it is kept silently, since Mastodon puts every delivered post on top of the timeline whatever its date.
 FRESH = timedelta(days=1)
 
+# A token without the permission for replies gets an empty list, and may then be told of each reply that it does not
+# exist "or cannot be loaded due to missing permissions". Deleting cannot be undone: so many at once are not believed.
+LAST_REPLIES = 3
+
+NOT_ANSWERED = "the source's media server did not answer"
+"""Why an attachment has no file when asking again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A post that is held from another source, and whether files of it are missing here."""
+
+    post: SourcePost
+    post_id: int
+    lacks_files: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a page means: posts not held, posts whose text or media changed, ids that are missing from it."""
 
+    read_at: datetime
     new: tuple[SourcePost, ...] = ()
+    """Oldest first, and never a post before one that it answers or quotes."""
+    recognised: tuple[Recognised, ...] = ()
     edited: tuple[SourcePost, ...] = ()
     refreshed: tuple[SourcePost, ...] = ()
     """Unchanged posts whose poll counts may have moved."""
     missing: tuple[str, ...] = ()
     kept_out: tuple[tuple[str, str], ...] = ()
     """(native id, reason) of posts that are not bridged."""
+    gaps: tuple[tuple[Gap, SourceMedia], ...] = ()
+    """Attachments of held posts whose file could not be had so far."""
+    files: Mapping[str, tuple[MediaKind, str]] = field(default_factory=dict)
+    """{media key: (kind, sha256)} of edited posts, so that a changed text does not copy the pictures again."""
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.recognised or self.edited or self.refreshed or self.gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What counts as news: what was published from `since` on, except what was listed `before` the connection."""
+
+    since: datetime
+    before: frozenset[str] = frozenset()
+
+    def covers(self, post: SourcePost, read_at: datetime) -> bool:
+        """Whether followers should hear of a post that was read at `read_at`. The source gives whole seconds."""
+        return (
+            post.native_id not in self.before
+            and post.published >= self.since.replace(microsecond=0)
+            and post.published > read_at - FRESH
+        )
 
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction did, by our post ids."""
+    """What was done, by our post ids."""
 
     created: list[int] = field(default_factory=list)
     recognised: list[int] = field(default_factory=list)
@@ -54,6 +97,15 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.created or self.recognised or self.edited or self.deleted)
+
+    def add(self, more: Changes) -> None:
+        self.created += more.created
+        self.recognised += more.recognised
+        self.edited += more.edited
+        self.deleted += more.deleted
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def kept_out(post: SourcePost) -> str | None:
@@ -90,146 +142,212 @@ def plan(page: SourcePage, held: Mapping[str, Origin], window: Sequence[Origin])
             refreshed.append(post)
     listed = {post.native_id for post in page.posts} | {native_id for native_id, _ in page.skipped}
     missing = [origin.native_id for origin in window if origin.native_id not in listed]
-    # Oldest first, so that a thread's beginning has its number before what continues it.
-    new.sort(key=lambda post: post.published)
-    return Plan(tuple(new), tuple(edited), tuple(refreshed), tuple(missing), tuple(out))
+    if not listed and "reply" in page.kinds and len(missing) > LAST_REPLIES:
+        missing = []
+    return Plan(
+        page.read_at,
+        new=tuple(in_order(new)),
+        edited=tuple(edited),
+        refreshed=tuple(refreshed),
+        missing=tuple(missing),
+        kept_out=tuple(out),
+    )
 
 
-def read_plan(tx: Tx, account_id: int, source: str, page: SourcePage, *, window_limit: int = 100) -> Plan:
+def in_order(listed: Sequence[SourcePost]) -> list[SourcePost]:
+    """Posts as they were listed (newest first) the other way round: oldest first, and each after what it answers or
+    quotes. Posts of a thread are often published within one second, which is all that timestamps tell."""
+    waiting = {post.native_id: post for post in sorted(listed[::-1], key=lambda post: post.published)}
+    ordered: list[SourcePost] = []
+    while waiting:
+        chain = [next(iter(waiting.values()))]
+        while (before := _first_waiting(chain[-1], waiting)) is not None and before not in chain:
+            chain.append(before)
+        ordered += reversed(chain)
+        for post in chain:
+            del waiting[post.native_id]
+    return ordered
+
+
+def _first_waiting(post: SourcePost, waiting: Mapping[str, SourcePost]) -> SourcePost | None:
+    names = (reference.native_id for reference in (post.parent, post.quoted) if reference and reference.native_id)
+    return next((waiting[name] for name in names if name in waiting), None)
+
+
+def read_plan(tx: Tx, account_id: int, source: str, page: SourcePage) -> Plan:
     """`plan` with what the database holds now."""
     held = posts.origins(tx, account_id, source, [post.native_id for post in page.posts])
     window: list[Origin] = []
     if page.complete_from is not None:
-        window = posts.live_origins_since(tx, account_id, source, page.kinds, page.complete_from, window_limit)
-    return plan(page, held, window)
+        limit = len(page.posts) + 100
+        window = posts.live_origins_since(tx, account_id, source, page.kinds, page.complete_from, limit)
+    found = plan(page, held, window)
+    recognised: dict[str, Recognised] = {}
+    if content.known_elsewhere(tx, account_id, source):
+        claimed: set[int] = set()
+        for post in found.new:
+            twin = content.twin(tx, account_id, source, post, claimed)
+            if twin is not None:
+                claimed.add(twin)
+                lacks = content.lacks_files(tx, twin, len(post.media))
+                recognised[post.native_id] = Recognised(post, twin, lacks)
+    by_post = {held[post.native_id].post_id: post for post in page.posts if post.native_id in held}
+    gaps = []
+    for gap in content.gaps(tx, list(by_post), NOT_ANSWERED):
+        item = next((one for one in by_post[gap.post_id].media if one.key == gap.source_key), None)
+        if item is not None:
+            gaps.append((gap, item))
+    return replace(
+        found,
+        new=tuple(post for post in found.new if post.native_id not in recognised),
+        recognised=tuple(recognised.values()),
+        gaps=tuple(gaps),
+        files=content.files(tx, [held[post.native_id].post_id for post in found.edited]),
+    )
 
 
-def apply(
-    tx: Tx,
-    ids: Ids,
-    account_id: int,
-    source: str,
-    plan_: Plan,
-    attachments: Mapping[str, Sequence[NewAttachment]],
-    languages: Mapping[str, str | None],
-    *,
-    vanished: Sequence[str] = (),
-    history: bool = False,
-    connected_at: datetime,
-    speaks_since: datetime | None = None,
-) -> Changes:
-    """Make the plan true, and say what followers should hear.
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    `attachments` and `languages` are by native id, fetched before; `vanished` are the missing ids that the source
-    itself says are gone. With `history` nothing is said.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was fetched for a plan, before its transaction, by native id."""
+
+    attachments: Mapping[str, Sequence[NewAttachment]] = field(default_factory=dict)
+    languages: Mapping[str, str | None] = field(default_factory=dict)
+    filled: Sequence[tuple[Gap, MediaKind, str]] = ()
+    """Gaps with what fills them: kind and sha256 of a row in media."""
+    media: Sequence[MediaRow] = ()
+
+
+def apply(tx: Tx, ids: Ids, account_id: int, source: str, plan_: Plan, copied: Copied, news: News) -> Changes:
+    """Make the plan true, and say what followers should hear. Nothing is said for an account that is paused."""
+    connections.lock(tx, account_id)
+    account = accounts.by_id(tx, account_id)
+    if account is None or account.state is AccountState.GONE:
+        return Changes()
+    writing = _Writing(tx, ids, account, source, copied)
+    for row in copied.media:
+        posts.add_media(tx, row)
+    for known in plan_.recognised:
+        writing.recognise(known)
+    for post in plan_.new:
+        writing.add(post, said=news.covers(post, plan_.read_at))
+    for post in plan_.edited:
+        writing.edit(post)
+    for post in plan_.refreshed:
+        origin = writing.held(post.native_id)
+        if origin is not None and post.poll is not None and posts.set_poll(tx, origin.post_id, post.poll):
+            accounts.touch(tx, account_id, figures_only=True)
+    writing.fill(copied.filled)
+    if writing.changes:
+        accounts.touch(tx, account_id)
+    return writing.changes
+
+
+def retract(tx: Tx, ids: Ids, account_id: int, source: str, vanished: Sequence[str]) -> Changes:
+    """Bury posts that the source says are gone, and tell everybody. Also while paused: somebody who deletes a post
+    means everywhere."""
+    connections.lock(tx, account_id)
     account = accounts.by_id(tx, account_id)
     changes = Changes()
     if account is None or account.state is AccountState.GONE:
         return changes
-    speaks = account.state is AccountState.ACTIVE
-    for post in plan_.new:
-        fresh = (
-            speaks
-            and post.published > tx.now - FRESH
-            and (connected_at is None or post.published >= connected_at - timedelta(seconds=5))
-        )
-        _add(
-            tx, ids, account, source, post, attachments.get(post.native_id, ()), languages.get(post.native_id),
-            speaks=speaks and fresh, changes=changes,
-        )  # fmt: skip
-    for post in plan_.edited:
-        _edit(
-            tx, ids, account, source, post, attachments.get(post.native_id, ()), languages.get(post.native_id),
-            speaks=speaks, changes=changes,
-        )  # fmt: skip
-    for post in plan_.refreshed:
-        origin = posts.origins(tx, account_id, source, [post.native_id]).get(post.native_id)
-        if origin is not None and post.poll is not None and posts.set_poll(tx, origin.post_id, post.poll):
-            accounts.touch(tx, account_id, figures_only=True)
-    for native_id in vanished:
-        origin = posts.origins(tx, account_id, source, [native_id]).get(native_id)
-        if origin is not None and posts.bury(tx, account_id, origin.post_id):
+    for origin in posts.origins(tx, account_id, source, vanished).values():
+        if posts.bury(tx, account_id, origin.post_id):
             changes.deleted.append(origin.post_id)
-            # Told even while paused: somebody who deletes a post means everywhere.
             outbox.retract(tx, ids, account, origin.post_id)
     if changes:
         accounts.touch(tx, account_id)
     return changes
 
 
-def _add(
-    tx: Tx,
-    ids: Ids,
-    account: Account,
-    source: str,
-    post: SourcePost,
-    media: Sequence[NewAttachment],
-    language: str | None,
-    *,
-    speaks: bool,
-    changes: Changes,
-) -> None:
-    if posts.origins(tx, account.id, source, [post.native_id]):
-        return
-    second = post.published.replace(microsecond=0)
-    known = posts.twin(tx, account.id, source, second, post.text, second + timedelta(seconds=1))
-    if known is not None:
-        # Imported from a download before: the same post, which now gains its id and address.
-        posts.add_origin(tx, account.id, source, post.native_id, known, fingerprint(post))
-        if post.permalink:
-            posts.set_original_url(tx, known, post.permalink)
-        changes.recognised.append(known)
-        return
-    parent_id = _held(tx, account.id, source, post.parent.native_id if post.parent else None)
-    content = content_of(
-        post,
-        parent_id=parent_id,
-        quoted_id=_held(tx, account.id, source, post.quoted.native_id if post.quoted else None),
-        language=language,
-    )
-    # An answer to somebody else's post at the source is shown here, but followers would get half a conversation.
-    answers_elsewhere = post.kind == "reply" and parent_id is None
-    said = speaks and not answers_elsewhere
-    post_id = posts.add(tx, account.id, content, media, silent=not said)
-    posts.add_origin(tx, account.id, source, post.native_id, post_id, fingerprint(post))
-    changes.created.append(post_id)
-    if said:
-        outbox.publish(tx, ids, account, post_id)
+@dataclass(slots=True)
+class _Writing:
+    """One `apply` under way."""
 
+    tx: Tx
+    ids: Ids
+    account: Account
+    source: str
+    copied: Copied
+    changes: Changes = field(default_factory=Changes)
 
-def _edit(
-    tx: Tx,
-    ids: Ids,
-    account: Account,
-    source: str,
-    post: SourcePost,
-    media: Sequence[NewAttachment],
-    language: str | None,
-    *,
-    speaks: bool,
-    changes: Changes,
-) -> None:
-    origin = posts.origins(tx, account.id, source, [post.native_id]).get(post.native_id)
-    held = posts.by_id(tx, account.id, origin.post_id) if origin else None
-    now_reads = fingerprint(post)
-    if origin is None or held is None or held.deleted_at is not None or origin.fingerprint == now_reads:
-        return
-    content = content_of(
-        post,
-        parent_id=held.parent_id,
-        quoted_id=_held(tx, account.id, source, post.quoted.native_id if post.quoted else None),
-        language=language,
-    )
-    posts.revise(tx, account.id, held.id, content, media, updated=max(tx.now, held.published + timedelta(seconds=1)))
-    posts.set_fingerprint(tx, account.id, source, post.native_id, now_reads)
-    changes.edited.append(held.id)
-    if speaks and not held.silent:
-        outbox.revise(tx, ids, account, held.id)
+    @property
+    def speaks(self) -> bool:
+        return self.account.state is AccountState.ACTIVE
 
+    def held(self, native_id: str | None) -> Origin | None:
+        if native_id is None:
+            return None
+        return posts.origins(self.tx, self.account.id, self.source, [native_id]).get(native_id)
 
-def _held(tx: Tx, account_id: int, source: str, native_id: str | None) -> int | None:
-    if native_id is None:
-        return None
-    origin = posts.origins(tx, account_id, source, [native_id]).get(native_id)
-    return origin.post_id if origin else None
+    def _our_id(self, native_id: str | None) -> int | None:
+        origin = self.held(native_id)
+        return origin.post_id if origin else None
+
+    def _content(self, post: SourcePost, parent_id: int | None) -> posts.PostContent:
+        return content_of(
+            post,
+            parent_id=parent_id,
+            quoted_id=self._our_id(post.quoted.native_id if post.quoted else None),
+            language=self.copied.languages.get(post.native_id),
+        )
+
+    def add(self, post: SourcePost, *, said: bool) -> None:
+        if self.held(post.native_id) is not None:
+            return
+        parent_id = self._our_id(post.parent.native_id if post.parent else None)
+        # An answer to somebody else's post at the source is shown here, but followers would get half a conversation.
+        answers_elsewhere = post.kind == "reply" and parent_id is None
+        said = said and self.speaks and not answers_elsewhere
+        media = self.copied.attachments.get(post.native_id, ())
+        post_id = posts.add(self.tx, self.account.id, self._content(post, parent_id), media, silent=not said)
+        self._remember(post, post_id)
+        self.changes.created.append(post_id)
+        if said:
+            outbox.publish(self.tx, self.ids, self.account, post_id)
+
+    def recognise(self, known: Recognised) -> None:
+        """The same post, imported from a download before: it gains its address here, and what a download lacks."""
+        post = known.post
+        if self.held(post.native_id) is not None:
+            return
+        told = self._content(post, self._our_id(post.parent.native_id if post.parent else None))
+        media = self.copied.attachments.get(post.native_id) or [
+            NewAttachment(item.kind, item.alt, item.key) for item in post.media if not known.lacks_files
+        ]
+        content.complete(self.tx, self.account.id, known.post_id, told, media)
+        self._remember(post, known.post_id)
+        self.changes.recognised.append(known.post_id)
+
+    def edit(self, post: SourcePost) -> None:
+        origin = self.held(post.native_id)
+        now_reads = fingerprint(post)
+        if origin is None or origin.fingerprint == now_reads:
+            return
+        before = posts.by_id(self.tx, self.account.id, origin.post_id)
+        if before is None or before.deleted_at is not None:
+            return
+        updated = max(self.tx.now, before.published + timedelta(seconds=1))
+        media = self.copied.attachments.get(post.native_id, ())
+        told = self._content(post, before.parent_id)
+        posts.revise(self.tx, self.account.id, before.id, told, media, updated=updated)
+        posts.set_fingerprint(self.tx, self.account.id, self.source, post.native_id, now_reads)
+        self.changes.edited.append(before.id)
+        if self.speaks and not before.silent:
+            outbox.revise(self.tx, self.ids, self.account, before.id)
+
+    def fill(self, filled: Sequence[tuple[Gap, MediaKind, str]]) -> None:
+        """Files that could not be had when their posts were written. Who got a post without them gets an Update."""
+        completed = [gap.post_id for gap, kind, sha256 in filled if content.fill_gap(self.tx, gap, sha256, kind)]
+        for post_id in dict.fromkeys(completed):
+            held = posts.by_id(self.tx, self.account.id, post_id)
+            assert held is not None
+            self.changes.edited.append(post_id)
+            if self.speaks and not held.silent:
+                content.changed(self.tx, post_id, max(self.tx.now, held.published + timedelta(seconds=1)))
+                outbox.revise(self.tx, self.ids, self.account, post_id)
+
+    def _remember(self, post: SourcePost, post_id: int) -> None:
+        posts.add_origin(self.tx, self.account.id, self.source, post.native_id, post_id, fingerprint(post))

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from threadbridge.activitypub.text import host_of
+from threadbridge.delivery.outbox import FAN_OUT
 from threadbridge.storage import jobs, ledger, people
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
@@ -19,16 +20,22 @@ CHUNK = 500
 # The other processes' ready documents follow the database within half a second; the first server to hear of a
 # deletion checks it by fetching the post, and must find 410 by then.
 DELETE_HEAD_START = timedelta(seconds=1)
+_TURN = timedelta(milliseconds=300)
 
 
 def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     """Address the next chunk of recipients; returns what is left to do, or None when all are addressed.
 
     Followers get everything. Changes of a post go also to whoever received the post (the ledger) and to those who
-    liked, boosted or answered it: they hold copies.
+    liked, boosted or answered it: they hold copies. A change waits until everybody is written down to whom the post
+    itself goes; otherwise a deletion could overtake it, and the post would stay over there for ever.
     """
     said = ledger.activity(tx, int(job.arguments["activity"]))
     if said is None or not jobs.progress(tx, job, job.arguments):
+        return None
+    before = ledger.said_before(tx, said)
+    if any(not done and jobs.wanted(tx, FAN_OUT, str(number)) for number, done in before.items()):
+        jobs.again(tx, job, tx.now + _TURN)
         return None
     lane = ledger.LANE_POST if said.kind == "Create" else ledger.LANE_CHANGE
     due_at = tx.now + DELETE_HEAD_START if said.kind == "Delete" else None
@@ -41,12 +48,17 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
         if said.kind == "Create" or said.post_id is None:
             _done(tx, job, said.id)
             return None
-        return _left(tx, job, {"phase": "holders", "after": ""})
+        return _left(tx, job, {"phase": "holders", "of": 0, "after": ""})
     assert said.post_id is not None
-    holders = ledger.recipients_of_post(tx, said.post_id, after=str(job.arguments["after"]), limit=CHUNK)
-    ledger.add_deliveries(tx, said, holders, lane=lane, due_at=due_at)
-    if len(holders) == CHUNK:
-        return _left(tx, job, {"phase": "holders", "after": holders[-1][0]})
+    # Through the earlier activities one by one: each has its recipients in order in an index.
+    place, after = int(job.arguments.get("of", 0)), str(job.arguments["after"])
+    number = min((number for number in before if number >= place), default=None)
+    if number is not None:
+        holders = ledger.recipients(tx, number, after=after if number == place else "", limit=CHUNK)
+        ledger.add_deliveries(tx, said, holders, lane=lane, due_at=due_at)
+        if len(holders) == CHUNK:
+            return _left(tx, job, {"phase": "holders", "of": number, "after": holders[-1][0]})
+        return _left(tx, job, {"phase": "holders", "of": number + 1, "after": ""})
     talked = [(inbox, host_of(inbox)) for inbox in people.conversers(tx, said.post_id)]
     ledger.add_deliveries(tx, said, talked, lane=lane, due_at=due_at)
     _done(tx, job, said.id)

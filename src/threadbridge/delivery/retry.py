@@ -6,8 +6,9 @@ words, since owners read them.
     2xx                         delivered
     410                         the inbox is gone
     400, 401                    the other signature scheme once, at once; then as 'refused'
-    408, 425, 429, 5xx, network again, on the schedule, for 7 days (30 for Deletes); the host is in trouble
-    other 4xx, 3xx              refused: two more tries within a day, since some servers answer 404 while starting
+    408, 425, 429, 5xx, network again, on the schedule, for 7 days (30 for Deletes); the host is in trouble. Never
+                                before the time that they name (Retry-After), be it later than the schedule
+    other 4xx, 3xx, our guard   refused: two more tries within a day, since some servers answer 404 while starting
 """
 
 from __future__ import annotations
@@ -49,19 +50,23 @@ class Answer:
 
     status: int | None
     trouble: str | None = None
+    ours: bool = False
+    """It was our own address guard that said no."""
     retry_after: str | None = None
     body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The judgement. `due_at` is set when `state` is 'waiting'; `host_trouble` when the whole host is to blame."""
+    """The judgement. `due_at` is set when `state` is 'waiting'; `host_trouble` when the whole host is to blame.
+    Nothing is to be sent to the host before `held_until` (our breaker) and `asked_until` (their Retry-After)."""
 
     state: State
     reason: str | None = None
     due_at: datetime | None = None
     host_trouble: str | None = None
     held_until: datetime | None = None
+    asked_until: datetime | None = None
 
 
 def other_scheme_worth_trying(answer: Answer) -> bool:
@@ -78,21 +83,29 @@ def judge(
     now: datetime,
     spread: float,
     host_failures: int = 0,
+    previous: int | None = None,
 ) -> Outcome:
-    """What becomes of a delivery after this answer. `attempts` counts the earlier ones; `spread` is in [-1, 1]."""
+    """What becomes of a delivery after this answer. `attempts` counts the earlier ones, `previous` is the status that
+    the last of them got, `host_failures` counts the host's failures in a row; `spread` is in [-1, 1]."""
     if answer.status is not None and 200 <= answer.status < 300:
         return Outcome("delivered")
     words = describe(answer)
     if answer.status == 410:
         return Outcome("gone", words)
-    if answer.status is None or answer.status >= 500 or answer.status in _LATER:
+    if _is_trouble(answer.status) and not answer.ours:
         return _later(
             answer, words, kind=kind, attempts=attempts, created_at=created_at, now=now, spread=spread,
             host_failures=host_failures,
         )  # fmt: skip
-    if attempts < len(REFUSED_SCHEDULE):
-        return Outcome("waiting", words, due_at=now + _jittered(REFUSED_SCHEDULE[attempts], spread))
+    # A server that was down for days, and answers 404 until it is up again, has refused for the first time only now.
+    refusals = attempts if answer.ours or not _is_trouble(previous) else 0
+    if refusals < len(REFUSED_SCHEDULE):
+        return Outcome("waiting", words, due_at=now + _jittered(REFUSED_SCHEDULE[refusals], spread))
     return Outcome("refused", words)
+
+
+def _is_trouble(status: int | None) -> bool:
+    return status is None or status >= 500 or status in _LATER
 
 
 def _later(
@@ -108,18 +121,22 @@ def _later(
 ) -> Outcome:
     patience = PATIENCE_FOR_DELETES if kind == "Delete" else PATIENCE
     asked = asked_delay(answer.retry_after, now)
-    held_until = None
-    if asked is not None:
-        held_until = now + asked
+    held_until = asked_until = None
+    if asked:
+        asked_until = now + asked
     elif host_failures + 1 >= BREAKER_AFTER:
         steps = min(host_failures + 1 - BREAKER_AFTER, 10)
         held_until = now + _jittered(min(BREAKER_FIRST * 2**steps, BREAKER_MAX), spread)
     if now - created_at >= patience:
-        days = patience.days
-        return Outcome("given_up", f"{words}; given up after {days} days", host_trouble=words, held_until=held_until)
+        return Outcome(
+            "given_up", f"{words}; given up after {patience.days} days", host_trouble=words, held_until=held_until,
+            asked_until=asked_until,
+        )  # fmt: skip
     delay = _jittered(SCHEDULE[min(attempts, len(SCHEDULE) - 1)], spread)
-    due_at = now + (max(asked, delay) if asked is not None else delay)
-    return Outcome("waiting", words, due_at=due_at, host_trouble=words, held_until=held_until)
+    return Outcome(
+        "waiting", words, due_at=now + max(asked or delay, delay), host_trouble=words, held_until=held_until,
+        asked_until=asked_until,
+    )  # fmt: skip
 
 
 def _jittered(delay: timedelta, spread: float) -> timedelta:
@@ -131,15 +148,15 @@ def asked_delay(header: str | None, now: datetime) -> timedelta | None:
     if not header:
         return None
     value = header.strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return min(timedelta(seconds=int(value)), RETRY_AFTER_MAX)
+    if re.fullmatch(r"[0-9]{1,100}", value):
+        return timedelta(seconds=min(int(value), int(RETRY_AFTER_MAX.total_seconds())))
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return min(max(moment - now, timedelta(0)), RETRY_AFTER_MAX)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(moment - now, timedelta(0)), RETRY_AFTER_MAX)
 
 
 def describe(answer: Answer) -> str:

@@ -25,9 +25,10 @@ from threadbridge.net.client import Client
 from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import SigningKey, signing_key
 from threadbridge.signatures.schemes import Scheme
-from threadbridge.storage import accounts, jobs, ledger
-from threadbridge.storage.ledger import Claimed, Settled
+from threadbridge.storage import accounts, hosts, jobs, ledger, turns
+from threadbridge.storage.ledger import Settled
 from threadbridge.storage.store import Store, Tx
+from threadbridge.storage.turns import Claimed
 from threadbridge.storage.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,8 @@ class Sender:
                 except ThreadbridgeError as error:
                     log.warning("deliveries could not be taken", error=str(error))
                 if not taken:
-                    await _wait(self._stopping, idle_seconds)
+                    # Until something has ended: its host has room for the next one.
+                    await _wait(self._room, idle_seconds)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
         finally:
@@ -98,10 +100,11 @@ class Sender:
             self._room.clear()
             await _wait(self._room, 0.05)
             return 1
-        if not await self._store.read(ledger.anything_due):
+        self._room.clear()
+        if not await self._store.read(turns.anything_due):
             return 0
         claimed, self._after_account = await self._store.transact(
-            ledger.take,
+            turns.take,
             busy=dict(self._busy),
             limit=free,
             lease_seconds=LEASE_SECONDS,
@@ -152,7 +155,7 @@ class Sender:
             headers = await loop.run_in_executor(self._signers, self._signed, scheme, key, inbox, body)
             got = await self._client.post(inbox, body=body, headers=headers, deadline=DEADLINE_SECONDS)
         except AddressRefused as error:
-            return Answer(403, body=error.public.encode())
+            return Answer(None, error.public, ours=True)
         except NetworkError as error:
             return Answer(None, error.public)
         return Answer(got.status, retry_after=got.headers.get("retry-after"), body=got.body)
@@ -198,13 +201,13 @@ class Sender:
             held = [(row.id, row.lease) for row in self._under_way.values()]
             if held:
                 try:
-                    await self._store.transact(ledger.extend, held, LEASE_SECONDS)
+                    await self._store.transact(turns.extend, held, LEASE_SECONDS)
                 except ThreadbridgeError as error:
                     log.warning("leases could not be extended", error=str(error))
 
 
 def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads: list[float]) -> None:
-    failing = ledger.failures(tx, {row.host for row, _, _ in batch})
+    failing = hosts.failures(tx, {row.host for row, _, _ in batch})
     settled: list[Settled] = []
     for (row, answer, learnt), spread in zip(batch, spreads, strict=True):
         outcome: Outcome = retry.judge(
@@ -215,9 +218,10 @@ def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads:
             now=tx.now,
             spread=spread,
             host_failures=failing.get(row.host, 0),
+            previous=row.status,
         )
         if outcome.state == "gone":
-            jobs.add(tx, VERIFY_GONE, row.inbox[:128], {"inbox": row.inbox})
+            jobs.add(tx, VERIFY_GONE, jobs.key_of(row.inbox), {"inbox": row.inbox})
         settled.append(
             Settled(
                 id=row.id,
@@ -229,6 +233,7 @@ def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads:
                 reason=outcome.reason,
                 host_trouble=outcome.host_trouble,
                 held_until=outcome.held_until,
+                asked_until=outcome.asked_until,
                 scheme=learnt,
             )
         )

@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 
 MediaKind = Literal["image", "video", "audio"]
 PostKind = Literal["post", "reply", "repost"]
+Listing = Literal["post", "reply"]
+"""A source lists own posts and own replies apart; reposts are among the posts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ class SourcePage:
     """Posts read in one go, newest first, and the window about which the page is complete.
 
     `complete_from` says: every post of `kinds` published at or after this time and before `read_at` is in `posts`
-    (of this page and the earlier pages of the same read). None: nothing may be concluded from absence.
+    (of this page and the earlier pages of the same read). It is a claim (a lost permission gives an empty list), so
+    what is missing is asked for with `Source.exists` before it is believed to be gone. None: no such claim.
+    `read_at` is the source's own time where it tells it.
     """
 
     posts: tuple[SourcePost, ...]
@@ -115,7 +119,7 @@ class Source(Protocol):
         """The owner's profile. Raises SourceError."""
         ...
 
-    async def page(self, kind: Literal["post", "reply"], cursor: str | None, limit: int) -> SourcePage:
+    async def page(self, kind: Listing, cursor: str | None, limit: int) -> SourcePage:
         """One page of own posts or own replies, newest first. Raises SourceError."""
         ...
 
@@ -123,6 +127,6 @@ class Source(Protocol):
         """Ask for one object by id: False only when the source says that it is not there."""
         ...
 
-    def history(self, kind: Literal["post", "reply"]) -> AsyncIterator[SourcePage]:
+    def history(self, kind: Listing) -> AsyncIterator[SourcePage]:
         """All pages from the newest to the oldest."""
         ...

@@ -49,11 +49,14 @@ def prepare(note: IncomingNote, original: str) -> PreparedNote:
 @dataclass(frozen=True, slots=True)
 class Heard:
     """One verified activity as the verbs get it. `note` is the post inside a Create or Update, `peer` the one who
-    speaks, as its own server describes it."""
+    speaks, as its own server describes it; `peer_is_news` when that is not in the database yet, and `host_is_news`
+    when its server has not been heard from for a while."""
 
     ids: Ids
     peer: Peer
     note: PreparedNote | None = None
+    peer_is_news: bool = True
+    host_is_news: bool = True
 
 
 @dataclass(frozen=True, slots=True)

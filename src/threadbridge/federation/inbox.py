@@ -8,7 +8,7 @@
     Delete    reply.deleted, actor.deleted
 
 Rule: a verb gets here only with a `Verified`, which only a checked signature can make, and only for what the signer
-itself says (DESIGN rule 8; Fedify's CVE-2025-54888 was processing before comparing). Each activity id has its effect
+itself says (Fedify's CVE-2025-54888 was processing before comparing). Each activity id has its effect
 once: being the first to write the id down and having the effect are one transaction. What is well-formed and means
 nothing here is counted with its reason and forgotten.
 """
@@ -25,7 +25,7 @@ from threadbridge.errors import Forbidden
 from threadbridge.federation import actor, follow, react, reply
 from threadbridge.federation.heard import Done, Dropped, Heard, Outcome
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import ledger, people
+from threadbridge.storage import hosts, people
 from threadbridge.storage.store import Tx
 
 
@@ -36,8 +36,10 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
             "The activity is signed by somebody else",
             detail=f"signed by {verified.actor}, actor {activity.actor}",
         )
-    people.save_peer(tx, heard.peer, host_of(heard.peer.uri))
-    ledger.heard_from(tx, host_of(heard.peer.inbox))
+    if heard.peer_is_news:
+        people.save_peer(tx, heard.peer, host_of(heard.peer.uri))
+    if heard.host_is_news:
+        hosts.heard_from(tx, host_of(heard.peer.inbox))
     if not people.first_hearing(tx, activity.id, activity.actor, "done"):
         return Dropped("seen before")
     verb = VERBS.get(type(activity))

@@ -45,5 +45,4 @@ def our_post(tx: Tx, ids: Ids, uri: str) -> tuple[int, int] | None:
         numbers = (account.id, page[1]) if page and account else None
     if numbers is None:
         return None
-    post = posts.by_id(tx, *numbers)
-    return numbers if post is not None and post.deleted_at is None else None
+    return numbers if posts.is_live(tx, *numbers) else None

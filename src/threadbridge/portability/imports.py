@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -42,7 +41,6 @@ CONSENT = (
     "the history becomes public in the Fediverse under this handle."
 )
 _MAX_NAMED = 50
-_SECOND = timedelta(seconds=1)
 
 T = TypeVar("T")
 
@@ -305,8 +303,10 @@ class _Run:
             gaps = content.gaps(tx, [origin.post_id for origin in held.values()], NOT_INCLUDED)
             if content.known_elsewhere(tx, self._account_id, SOURCE):
                 for post in fresh:
-                    twin = _twin(tx, self._account_id, post) if post.native_id not in held else None
-                    if twin is not None and twin not in self._claimed:
+                    if post.native_id in held:
+                        continue
+                    twin = content.twin(tx, self._account_id, SOURCE, post, self._claimed)
+                    if twin is not None:
                         self._claimed.add(twin)
                         twins[post.native_id] = twin
         return set(held), twins, gaps
@@ -321,7 +321,7 @@ class _Run:
             ready.append(
                 _Ready(
                     post,
-                    language.detect(post.text),
+                    language.of(post),
                     tuple(_attachment(item, outcome) for item, outcome in zip(post.media, found, strict=True)),
                     tuple(outcome for outcome in found if isinstance(outcome, MediaRow)),
                 )
@@ -364,10 +364,6 @@ def _attachment(item: SourceMedia, outcome: Outcome) -> NewAttachment:
     return NewAttachment(item.kind, item.alt, item.key, missing=missing)
 
 
-def _twin(tx: Tx, account_id: int, post: SourcePost) -> int | None:
-    return posts.twin(tx, account_id, SOURCE, post.published, post.text, post.published + _SECOND)
-
-
 def _write(
     tx: Tx,
     account_id: int,
@@ -388,7 +384,7 @@ def _write(
         post = item.post
         if post.native_id in held:
             continue
-        twin = _twin(tx, account_id, post) if elsewhere else None
+        twin = content.twin(tx, account_id, SOURCE, post) if elsewhere else None
         if twin is None:
             for row in item.media:
                 posts.add_media(tx, row)

@@ -126,7 +126,7 @@ class _Check:
         self.size = zip_.size
         expected = self._seal(zip_)
         order = self._contents(zip_)
-        self._read_manifest(zip_, expected is not None)
+        self._read_manifest(zip_)
         free_from = 0
         for name, seen in order:
             if seen.member.entry.offset < free_from:
@@ -139,12 +139,12 @@ class _Check:
             if name not in (MANIFEST, CHECKSUMS):
                 self._member(zip_, name, seen, start)
         self._missing()
-        self._checksums(zip_, expected is not None)
+        self._checksums(zip_)
         self._compare_counts()
         if expected is not None:
             self.sealed = zip_.end_is_canonical and zip_.sealed_bytes_hash() == expected
             if not self.sealed and not self.problems:
-                self.problem("Bytes outside of the members' contents were changed")
+                self.problem("Bytes that belong to no member's contents were changed")
 
     # ── the container ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -263,7 +263,7 @@ class _Check:
 
     # ── the manifests ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read_manifest(self, zip_: ZipReader, sealed: bool) -> None:
+    def _read_manifest(self, zip_: ZipReader) -> None:
         seen = self.seen.get(MANIFEST)
         if seen is None:
             self.problem("There is no manifest: this is not an archive of threadbridge, or a part of one", MANIFEST)
@@ -285,7 +285,7 @@ class _Check:
             if path not in self.seen:
                 self.problem("It is in the manifest, but not in the archive", path)
 
-    def _checksums(self, zip_: ZipReader, sealed: bool) -> None:
+    def _checksums(self, zip_: ZipReader) -> None:
         seen = self.seen.get(CHECKSUMS)
         if seen is None:
             self.problem("The list of checksums is missing", CHECKSUMS)

@@ -22,7 +22,7 @@ def run_sandbox(sock: socket.socket, base_url: str, *, seeded: bool, say: Callab
     for person in network.people.values():
         say(f"  @{person.username}  token {person.token}")
         say(f"  threadbridge connect --token {person.token} --graph-url {base_url}")
-    asyncio.run(_serve(create_app(network, base_url), sock))
+    server.in_loop(_serve(create_app(network, base_url), sock))
 
 
 async def _serve(app: object, sock: socket.socket) -> None:

@@ -10,10 +10,17 @@ import re
 from functools import cache
 from typing import Any
 
+from threadbridge.domain.source import SourcePost
+
 _MIN_LETTERS = 20
 _MIN_PROBABILITY = 0.9
 _LONGEST = 2000
 _NOT_WORDS = re.compile(r"https?://\S+|www\.\S+|[@#＃]\w[\w.]*")
+
+
+def of(post: SourcePost) -> str | None:
+    """The language of a source post: what the source says, else what its text certainly is."""
+    return post.language or detect(post.text)
 
 
 def detect(text: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from threadbridge.domain.accounts import Account, AccountState, check_handle
@@ -173,13 +173,20 @@ def _record_state(tx: Tx, account_id: int, state: AccountState, cause: str) -> N
     tx.execute(insert(schema.account_states).values(account_id=account_id, state=state.value, cause=cause, at=tx.now))
 
 
+_TOUCH = (
+    update(_t)
+    .where(_t.c.id == bindparam("account"))
+    .values(revision=_t.c.revision + 1, changed_at=bindparam("moment", type_=_t.c.changed_at.type))
+)
+
+
 def touch(tx: Tx, account_id: int, *, figures_only: bool = False) -> None:
     """Say that public documents of this account changed.
 
     Content changes also drop the ready documents of this process at commit. `figures_only` (a like, a follower)
     leaves them to the watcher, which looks every second, so that a storm of likes does not rebuild documents.
     """
-    tx.execute(update(_t).where(_t.c.id == account_id).values(revision=_t.c.revision + 1, changed_at=tx.now))
+    tx.execute(_TOUCH, {"account": account_id, "moment": tx.now})
     if not figures_only:
         tx.touched.add(account_id)
 

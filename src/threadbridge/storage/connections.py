@@ -19,7 +19,8 @@ _c = schema.connections
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A live connection. `trouble` is None, 'sign_in_again', 'rate_limited' or 'unreachable'."""
+    """A live connection. `trouble` is None or one of `bridge.cadence.TROUBLES`; `speaks_since` is the time from which
+    posts are news, by the source's clock when it was connected, by ours when a pause ended."""
 
     account_id: int
     source: str
@@ -76,9 +77,18 @@ def _purpose(account_id: int) -> str:
 
 
 def connect(
-    tx: Tx, vault: Vault, account_id: int, *, source: str, native_id: str, graph_url: str, access_token: str
+    tx: Tx,
+    vault: Vault,
+    account_id: int,
+    *,
+    source: str,
+    native_id: str,
+    graph_url: str,
+    access_token: str,
+    since: datetime,
 ) -> Connection:
-    """Keep a new token, or a renewed one: trouble ends, and what is history stays what it was."""
+    """Keep a new token, or a renewed one: trouble ends, and what is history stays what it was. `since` is when the
+    connection is made, by the source's clock."""
     sealed = vault.seal(access_token.encode(), purpose=_purpose(account_id))
     renewed = {
         "source": source,
@@ -91,7 +101,7 @@ def connect(
     }
     tx.execute(
         tx.insert(_c)
-        .values(account_id=account_id, connected_at=tx.now, **renewed)
+        .values(account_id=account_id, connected_at=tx.now, speaks_since=since, **renewed)
         .on_conflict_do_update(index_elements=["account_id"], set_=renewed)
     )
     jobs.add(tx, READ, str(account_id), {"account": account_id})
@@ -110,10 +120,16 @@ def hold_read(tx: Tx, account_id: int, seconds: float) -> None:
     )
 
 
-def release_read(tx: Tx, account_id: int) -> None:
-    """Let workers read it again, at once."""
+def release_read(tx: Tx, account_id: int, *, due_at: datetime | None = None) -> None:
+    """Let workers read it again, at once or at `due_at`."""
     j = schema.jobs
-    tx.execute(update(j).where(j.c.kind == READ, j.c.key == str(account_id)).values(leased_until=None, due_at=tx.now))
+    due = due_at or tx.now
+    tx.execute(update(j).where(j.c.kind == READ, j.c.key == str(account_id)).values(leased_until=None, due_at=due))
+
+
+def lock(tx: Tx, account_id: int) -> None:
+    """Let one transaction at a time write what was read of an account (PostgreSQL; SQLite has one writer anyway)."""
+    tx.execute(select(_c.c.account_id).where(_c.c.account_id == account_id).with_for_update())
 
 
 def read_well(tx: Tx, account_id: int, *, newest: datetime | None) -> None:
@@ -135,6 +151,13 @@ def speak_from_now(tx: Tx, account_id: int) -> None:
     resumed = tx.execute(update(_c).where(_c.c.account_id == account_id).values(speaks_since=tx.now))
     if resumed.rowcount:
         jobs.add(tx, READ, str(account_id), {"account": account_id})
+        # A worker that saw the pause a moment ago is about to drop the job: with another lease it cannot.
+        hold_read(tx, account_id, 0)
+
+
+def history_again(tx: Tx, account_id: int) -> None:
+    """Too much is new for the newest pages to bring it: the whole history is to be read once more."""
+    tx.execute(update(_c).where(_c.c.account_id == account_id).values(history_done_at=None))
 
 
 def history_done(tx: Tx, account_id: int) -> None:
@@ -157,7 +180,8 @@ def read_badly(tx: Tx, account_id: int, trouble: str, words: str) -> int:
 def bring_reads_forward(tx: Tx) -> None:
     """Let every account be read now, except those that the source asked to leave in peace."""
     rows = tx.execute(select(_c.c.account_id).where(_c.c.trouble.is_(None) | (_c.c.trouble == "unreachable")))
-    jobs.bring_forward(tx, READ, [str(row.account_id) for row in rows])
+    for row in rows.all():
+        jobs.add(tx, READ, str(row.account_id), {"account": row.account_id})
 
 
 def count_in_trouble(tx: Tx) -> int:

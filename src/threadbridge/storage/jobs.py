@@ -7,6 +7,7 @@ successor did. `(kind, key)` is unique: asking twice for the same work is asking
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from threadbridge.storage import schema
 from threadbridge.storage.store import Tx
 
 _j = schema.jobs
+_KEY_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,17 @@ def add(
             where=or_(_j.c.due_at > due, _j.c.failed_at.is_not(None)),
         )
     )
+
+
+def key_of(text: str) -> str:
+    """A key for work that is about a long name (an inbox, a host): itself, or its hash."""
+    return text if len(text) <= _KEY_MAX else hashlib.sha256(text.encode()).hexdigest()
+
+
+def wanted(tx: Tx, kind: str, key: str) -> bool:
+    """Whether this work is asked for and will still be done."""
+    found = select(_j.c.id).where(_j.c.kind == kind, _j.c.key == key, _j.c.failed_at.is_(None))
+    return tx.execute(found).first() is not None
 
 
 def anything_due(tx: Tx, kinds: list[str]) -> bool:

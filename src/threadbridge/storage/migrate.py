@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent / "migrations"
 def to_newest(store: Store) -> bool:
     """Migrate if needed; True if anything was done. Raises BadConfiguration for a database of a newer program."""
     newest = _scripts().get_current_head()
-    with store.engine.connect() as connection:
+    with store.connected() as connection:
         present = _revision(connection)
         if present == newest:
             return False
@@ -37,12 +37,13 @@ def to_newest(store: Store) -> bool:
 
 def to_revision(store: Store, revision: str) -> None:
     """Migrate to a given revision (tests go to older ones first)."""
-    with store.engine.connect() as connection:
+    with store.connected() as connection:
         config = _config()
         config.attributes["connection"] = connection
         with connection.begin():
             if store.dialect == "postgresql":
-                # Two machines may start at the same moment.
+                # Two machines may start at the same moment, and what the first one does may take its time.
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(7423001)"))
             command.upgrade(config, revision)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from threadbridge.domain.people import Follower, Peer, Reaction, ReactionKind, Reply
 from threadbridge.storage import schema
@@ -209,21 +212,30 @@ def all_followers(tx: Tx, account_id: int) -> Iterator[Follower]:
 _COUNTS = {"like": schema.posts.c.likes_count, "announce": schema.posts.c.shares_count}
 
 
+# Built once, like `_hearing` below: these run for every reaction, and building them costs more than running them.
+_REACTED = select(schema.reactions.c.id, schema.reactions.c.undone_at).where(
+    schema.reactions.c.post_id == bindparam("post"),
+    schema.reactions.c.kind == bindparam("what"),
+    schema.reactions.c.peer_uri == bindparam("peer"),
+)
+_NEW_REACTION = insert(schema.reactions)
+_COUNT_REACTION: dict[str, Update] = {
+    kind: update(schema.posts)
+    .where(schema.posts.c.id == bindparam("post"))
+    .values({column: column + bindparam("by", type_=column.type)})
+    for kind, column in _COUNTS.items()
+}
+
+
 def react(tx: Tx, account_id: int, post_id: int, peer_uri: str, kind: ReactionKind, activity_uri: str) -> bool:
     """Count a like or boost, once per person; False if it is counted already."""
     r = schema.reactions
-    before = tx.execute(
-        select(r.c.id, r.c.undone_at).where(r.c.post_id == post_id, r.c.kind == kind, r.c.peer_uri == peer_uri)
-    ).first()
+    before = tx.execute(_REACTED, {"post": post_id, "what": kind, "peer": peer_uri}).first()
     if before is not None and before.undone_at is None:
         return False
     if before is None:
-        tx.execute(
-            insert(r).values(
-                account_id=account_id, post_id=post_id, peer_uri=peer_uri, kind=kind,
-                activity_uri=activity_uri, at=tx.now,
-            )
-        )  # fmt: skip
+        row = {"account_id": account_id, "post_id": post_id, "peer_uri": peer_uri, "kind": kind}
+        tx.execute(_NEW_REACTION, {**row, "activity_uri": activity_uri, "at": tx.now})
     else:
         tx.execute(update(r).where(r.c.id == before.id).values(activity_uri=activity_uri, at=tx.now, undone_at=None))
     _count_reaction(tx, account_id, post_id, kind, +1)
@@ -255,9 +267,7 @@ def reaction_by_activity(tx: Tx, activity_uri: str, peer_uri: str) -> tuple[int,
 
 
 def _count_reaction(tx: Tx, account_id: int, post_id: int, kind: ReactionKind, by: int) -> None:
-    column = _COUNTS[kind]
-    p = schema.posts
-    tx.execute(update(p).where(p.c.id == post_id).values({column: column + by}))
+    tx.execute(_COUNT_REACTION[kind], {"post": post_id, "by": by})
     touch(tx, account_id, figures_only=True)
 
 
@@ -472,13 +482,16 @@ def conversers(tx: Tx, post_id: int) -> list[str]:
 def first_hearing(tx: Tx, activity_uri: str, peer_uri: str, outcome: str) -> bool:
     """Write down that an activity arrived; False if it has been heard before. The unique key decides, so that two
     workers cannot both be first."""
-    heard = tx.execute(
-        tx.insert(schema.seen_activities)
-        .values(uri=activity_uri, peer_uri=peer_uri, outcome=outcome, at=tx.now)
-        .on_conflict_do_nothing()
-        .returning(schema.seen_activities.c.uri)
-    ).first()
-    return heard is not None
+    hearing = _hearing(tx.connection.dialect.name)
+    row = {"uri": activity_uri, "peer_uri": peer_uri, "outcome": outcome, "at": tx.now}
+    return tx.execute(hearing, row).first() is not None
+
+
+@cache
+def _hearing(dialect: str) -> ReturningInsert[Any]:
+    seen = schema.seen_activities
+    insert_ = postgresql.insert(seen) if dialect == "postgresql" else sqlite.insert(seen)
+    return insert_.on_conflict_do_nothing().returning(seen.c.uri)
 
 
 def heard_of(tx: Tx, uri: str) -> bool:

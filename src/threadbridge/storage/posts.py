@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from threadbridge.domain.posts import Attachment, Post, hashtag_name
 from threadbridge.domain.source import MediaKind, PostKind, SourcePoll
@@ -85,14 +85,16 @@ def load_poll(value: str | None) -> SourcePoll | None:
     )
 
 
-def _thread(tx: Tx, parent_id: int | None) -> int | None:
+def thread_of(tx: Tx, parent_id: int | None) -> int | None:
+    """The first post of the thread that an answer to `parent_id` belongs to."""
     if parent_id is None:
         return None
     above = tx.execute(select(_p.c.thread_id).where(_p.c.id == parent_id)).scalar_one_or_none()
     return above or parent_id
 
 
-def _columns(tx: Tx, content: PostContent) -> dict[str, Any]:
+def columns(tx: Tx, content: PostContent) -> dict[str, Any]:
+    """What a post's row holds of its content."""
     return {
         "kind": content.kind,
         "text": content.text,
@@ -100,7 +102,7 @@ def _columns(tx: Tx, content: PostContent) -> dict[str, Any]:
         "published": content.published,
         "original_url": content.original_url,
         "parent_id": content.parent_id,
-        "thread_id": _thread(tx, content.parent_id),
+        "thread_id": thread_of(tx, content.parent_id),
         "parent_url": content.parent_url,
         "quoted_id": content.quoted_id,
         "quoted_url": content.quoted_url,
@@ -185,6 +187,16 @@ def by_id(tx: Tx, account_id: int, post_id: int) -> Post | None:
     """A post of this account, also a deleted one (see `deleted_at`)."""
     row = tx.execute(select(_p).where(_p.c.id == post_id, _p.c.account_id == account_id)).first()
     return with_attachments(tx, [row])[0] if row else None
+
+
+_IS_LIVE = select(_p.c.id).where(
+    _p.c.id == bindparam("post"), _p.c.account_id == bindparam("account"), _p.c.deleted_at.is_(None)
+)
+
+
+def is_live(tx: Tx, account_id: int, post_id: int) -> bool:
+    """Whether this account has this post, not deleted."""
+    return tx.execute(_IS_LIVE, {"post": post_id, "account": account_id}).first() is not None
 
 
 def newest(
@@ -354,26 +366,6 @@ def set_fingerprint(tx: Tx, account_id: int, source: str, native_id: str, finger
     )
 
 
-def twin(tx: Tx, account_id: int, source: str, published: datetime, text: str, until: datetime) -> int | None:
-    """A live post of the same second and text that `source` does not know yet: the same post, read another way."""
-    known = select(schema.origins.c.post_id).where(
-        schema.origins.c.account_id == account_id, schema.origins.c.source == source
-    )
-    return tx.execute(
-        select(_p.c.id)
-        .where(
-            _p.c.account_id == account_id,
-            _p.c.published >= published,
-            _p.c.published < until,
-            _p.c.text == text,
-            _p.c.deleted_at.is_(None),
-            _p.c.id.not_in(known),
-        )
-        .order_by(_p.c.id)
-        .limit(1)
-    ).scalar_one_or_none()
-
-
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -381,11 +373,11 @@ def add(tx: Tx, account_id: int, content: PostContent, attachments: Sequence[New
     """Store a new post; returns its permanent id."""
     post_id: int = tx.execute(
         insert(_p)
-        .values(account_id=account_id, silent=silent, created_at=tx.now, **_columns(tx, content))
+        .values(account_id=account_id, silent=silent, created_at=tx.now, **columns(tx, content))
         .returning(_p.c.id)
     ).scalar_one()
-    _add_attachments(tx, post_id, attachments)
-    _add_tags(tx, account_id, post_id, content.tags)
+    add_attachments(tx, post_id, attachments)
+    add_tags(tx, account_id, post_id, content.tags)
     tx.execute(
         update(schema.accounts)
         .where(schema.accounts.c.id == account_id)
@@ -406,11 +398,11 @@ def revise(
     """Replace what a post says, keeping its address, figures and what it said before."""
     before = tx.execute(select(_p.c.text).where(_p.c.id == post_id)).scalar_one()
     tx.execute(insert(schema.post_edits).values(post_id=post_id, text=before, at=updated))
-    tx.execute(update(_p).where(_p.c.id == post_id).values(updated=updated, **_columns(tx, content)))
+    tx.execute(update(_p).where(_p.c.id == post_id).values(updated=updated, **columns(tx, content)))
     tx.execute(delete(schema.attachments).where(schema.attachments.c.post_id == post_id))
     tx.execute(delete(schema.post_tags).where(schema.post_tags.c.post_id == post_id))
-    _add_attachments(tx, post_id, attachments)
-    _add_tags(tx, account_id, post_id, content.tags)
+    add_attachments(tx, post_id, attachments)
+    add_tags(tx, account_id, post_id, content.tags)
 
 
 def set_poll(tx: Tx, post_id: int, poll: SourcePoll) -> bool:
@@ -470,7 +462,8 @@ def unpin(tx: Tx, account_id: int, post_id: int) -> None:
     tx.execute(delete(p).where(p.c.account_id == account_id, p.c.post_id == post_id))
 
 
-def _add_attachments(tx: Tx, post_id: int, attachments: Sequence[NewAttachment]) -> None:
+def add_attachments(tx: Tx, post_id: int, attachments: Sequence[NewAttachment]) -> None:
+    """Write the attachments of a post that has none."""
     if attachments:
         tx.execute(
             insert(schema.attachments),
@@ -489,7 +482,8 @@ def _add_attachments(tx: Tx, post_id: int, attachments: Sequence[NewAttachment])
         )
 
 
-def _add_tags(tx: Tx, account_id: int, post_id: int, tags: Iterable[str]) -> None:
+def add_tags(tx: Tx, account_id: int, post_id: int, tags: Iterable[str]) -> None:
+    """Write hashtags that a post does not have yet, as written, without '#'."""
     names = {name.casefold(): name for tag in tags if (name := hashtag_name(tag))}
     if names:
         tx.execute(

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -71,6 +72,11 @@ def _id() -> Column[int]:
 
 def _account(**options: Any) -> Column[int]:
     return Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False, **options)
+
+
+def _index_of_waiting(name: str, *columns: str) -> Index:
+    condition = text("state = 'waiting'")
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 # ── the place itself ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,8 +163,8 @@ connections = _table(
     Column("trouble_text", Text),
     UniqueConstraint("source", "native_id"),
 )
-"""A live connection to a source. `trouble` is NULL, 'sign_in_again', 'rate_limited' or 'unreachable'; posts older
-than `speaks_since` (set when a pause ends) are kept silently."""
+"""A live connection to a source. `trouble` is NULL or a word of `bridge.cadence.TROUBLES`; posts older than
+`speaks_since` (set when the connection is made and when a pause ends) are kept silently."""
 
 origins = _table(
     "origins",
@@ -299,6 +305,7 @@ followers = _table(
     Column("ended_by", String(32)),
     UniqueConstraint("account_id", "peer_uri"),
     Index("ix_followers_reach", "account_id", "ended_at", "id"),
+    Index("ix_followers_peer", "peer_uri"),
 )
 """Who follows; `inbox` is where their copy goes (the shared inbox if they have one)."""
 
@@ -314,6 +321,7 @@ reactions = _table(
     Column("undone_at", Moment),
     UniqueConstraint("post_id", "kind", "peer_uri"),
     Index("ix_reactions_account", "account_id", "id"),
+    Index("ix_reactions_peer", "peer_uri"),
 )
 """Likes and boosts of our posts: one per person and kind; counted while `undone_at` is NULL."""
 
@@ -334,6 +342,7 @@ replies = _table(
     Column("deleted_at", Moment),
     Index("ix_replies_post", "post_id", "id"),
     Index("ix_replies_account", "account_id", "id"),
+    Index("ix_replies_peer", "peer_uri"),
 )
 """Answers from the Fediverse. `original` is the object as it came; both texts are emptied on deletion."""
 
@@ -393,17 +402,16 @@ deliveries = _table(
     UniqueConstraint("activity_id", "inbox"),
     CheckConstraint("state IN ('waiting','delivered','refused','gone','given_up')", name="state"),
     Index("ix_deliveries_order", "order_key", "inbox", "id"),
-    Index("ix_deliveries_post", "post_id", "state"),
-    Index(
-        "ix_deliveries_waiting",
-        "account_id",
-        "lane",
-        "due_at",
-        sqlite_where=text("state = 'waiting'"),
-        postgresql_where=text("state = 'waiting'"),
-    ),
+    Index("ix_deliveries_post", "post_id", "state", "activity_id"),
+    # Three ways of looking at what waits; they hold nothing else, so the rows that have ended cost them nothing.
+    _index_of_waiting("ix_deliveries_due", "due_at"),
+    _index_of_waiting("ix_deliveries_turn", "account_id", "lane", "due_at", "host"),
+    _index_of_waiting("ix_deliveries_host", "host", "due_at"),
 )
 """The ledger: one row per activity and inbox, from waiting to its end, with the reason in words."""
+
+waiting = deliveries.c.state == literal_column("'waiting'")
+"""Written out, since a partial index serves only a condition that names its own: not one with a parameter."""
 
 hosts = _table(
     "hosts",
@@ -411,13 +419,15 @@ hosts = _table(
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("failing_since", Moment),
     Column("held_until", Moment),
+    Column("asked_until", Moment),
     Column("scheme", String(16)),
     Column("scheme_at", Moment),
     Column("last_delivered_at", Moment),
     Column("last_heard_at", Moment),
     Column("last_trouble", Text),
 )
-"""One memory per inbox host (name and port): breaker, signature scheme, last success in each direction."""
+"""One memory per inbox host (name and port): breaker, signature scheme, last success in each direction. Nothing is
+sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After)."""
 
 jobs = _table(
     "jobs",

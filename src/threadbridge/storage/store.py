@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+import structlog
 from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, CursorResult, make_url
@@ -33,6 +34,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import Executable
 
 from threadbridge.errors import BadConfiguration, DatabaseBusy, DiskFull, Unavailable
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +88,14 @@ class Store:
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], datetime] = _utc_now) -> Store:
         """Connect; SQLAlchemy URL of SQLite or PostgreSQL. Tables are made by `migrate`."""
-        parsed = make_url(url)
+        try:
+            parsed = make_url(url)
+        except exc.ArgumentError:
+            # Its own words might hold the password.
+            raise BadConfiguration(
+                "THREADBRIDGE_DATABASE_URL is no database address",
+                hint="Use sqlite:///path or postgresql+psycopg://user@host/database.",
+            ) from None
         if parsed.get_backend_name() == "sqlite":
             return cls(_sqlite_engine(parsed, read_only=False), _sqlite_engine(parsed, read_only=True), clock)
         if parsed.get_backend_name() != "postgresql":
@@ -102,12 +112,19 @@ class Store:
                 "PostgreSQL needs the extra 'postgres'",
                 hint="Install it: pip install 'threadbridge[postgres]'.",
             ) from None
+        event.listen(engine, "connect", _set_up_postgresql)
         return cls(engine, engine, clock)
 
     @property
     def dialect(self) -> str:
         """'sqlite' or 'postgresql'."""
         return self.engine.dialect.name
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for PostgreSQL, and in memory."""
+        name = self.engine.url.database
+        return Path(name).resolve() if self.dialect == "sqlite" and name and name != ":memory:" else None
 
     def on_touched(self, listener: TouchedListener) -> None:
         """Call `listener(account ids)` right after each commit that changed public documents."""
@@ -146,6 +163,8 @@ class Store:
                     time.sleep(0.01 * 2**attempt)
                     continue
                 raise _explained(error) from error
+            except exc.TimeoutError as error:
+                raise DatabaseBusy("All connections to the database are in use", detail=str(error)) from error
         raise AssertionError("unreachable")
 
     def read_now(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -164,6 +183,17 @@ class Store:
                     yield Tx(connection, self.clock())
         except exc.DBAPIError as error:
             raise _explained(error) from error
+        except exc.TimeoutError as error:
+            raise DatabaseBusy("All connections to the database are in use", detail=str(error)) from error
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A bare connection, for migrations; what goes wrong with it is said as everywhere."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except exc.DBAPIError as error:
+            raise _explained(error) from error
 
     def close(self) -> None:
         """Finish what is under way and disconnect."""
@@ -174,9 +204,19 @@ class Store:
         self._readers.dispose()
 
     def _tell(self, touched: set[int]) -> None:
-        if touched:
-            for listener in self._listeners:
+        for listener in self._listeners if touched else ():
+            try:
                 listener(touched)
+            except Exception:
+                # The change is made: whoever made it must not hear that it failed.
+                log.exception("a listener to changes failed")
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    # Nobody waits for ever for a row that somebody else has locked; SQLite has its busy_timeout.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {_BUSY_MILLISECONDS}")
+    connection.commit()
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
@@ -290,11 +330,12 @@ class _Writer:
                 connection.exec_driver_sql("SAVEPOINT work")
                 try:
                     result = task.work(tx, *task.args, **task.kwargs)
-                except exc.OperationalError:
-                    raise
                 except Exception as error:
+                    if not _in_transaction(connection):
+                        # SQLite itself has undone everything (the disk is full): nothing of the batch is left.
+                        raise
                     connection.exec_driver_sql("ROLLBACK TO work")
-                    outcomes.append((task, None, error))
+                    outcomes.append((task, None, _explained(error) if isinstance(error, exc.DBAPIError) else error))
                 else:
                     outcomes.append((task, result, None))
                     touched |= tx.touched
@@ -315,22 +356,36 @@ class _Task:
     future: Future[Any]
 
 
+def _in_transaction(connection: Connection) -> bool:
+    return cast("sqlite3.Connection", connection.connection.dbapi_connection).in_transaction
+
+
 def _is_conflict(error: exc.DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     return state in ("40001", "40P01")
 
 
 def _explained(error: exc.DBAPIError) -> Exception:
+    if isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError):
+        # A mistake of ours. Its text can quote values, so it is not searched for words.
+        return error
     message = str(error.orig)
-    if "disk is full" in message or "No space left" in message or "disk I/O error" in message:
+    if "disk is full" in message or "No space left" in message:
         return DiskFull("No space is left for the database", detail=message, hint="Free some space and try again.")
-    if "locked" in message or "busy" in message:
+    if "disk I/O error" in message:
+        # What SQLite also says at a quota or a limit on the size of files.
+        return DiskFull("The disk cannot be written", detail=message, hint="It is full, over its quota, or failing.")
+    if "locked" in message or "busy" in message or "lock timeout" in message:
         return DatabaseBusy("The database is busy", detail=message)
     if isinstance(error, exc.OperationalError) and "unable to open database file" in message:
         return BadConfiguration("The database file cannot be opened", detail=message)
     if "readonly database" in message:
         return BadConfiguration("The database cannot be written", detail=message)
-    if isinstance(error, exc.OperationalError):
+    if "file is not a database" in message or "malformed" in message:
+        return BadConfiguration(
+            "The database file is damaged, or is no database", detail=message, hint="Restore a backup."
+        )
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return Unavailable("The database cannot be reached", detail=message)
     return error
 

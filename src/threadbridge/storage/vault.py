@@ -8,9 +8,11 @@ database, so that a stolen backup signs nothing.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,25 +54,44 @@ class Vault:
         return hashlib.blake2b(self._key, digest_size=32, person=purpose.encode()[:16]).digest()
 
 
-def open_vault(path: Path) -> Vault:
-    """The vault whose key lies in `path`; the file is made, readable by its owner only, when it does not exist."""
+def open_vault(path: Path, *, make: bool = True) -> Vault:
+    """The vault whose key lies in `path`. With `make` the file is made, readable by its owner only, when there is
+    none; without it (the database holds secrets already) that is a BadConfiguration."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+        if not path.exists():
+            if not make:
+                raise BadConfiguration(
+                    f"The secret key file {path} is missing",
+                    hint="Restore the one that belongs to this database, or name it with "
+                    "THREADBRIDGE_SECRET_KEY_FILE.",
+                )
+            _make_key_file(path)
         key = base64.b64decode(path.read_bytes(), validate=False)
     except (OSError, ValueError) as error:
         raise BadConfiguration(f"The secret key file {path} cannot be used", detail=str(error)) from None
     if len(key) != 32:
         raise BadConfiguration(f"The secret key file {path} is damaged", detail="it must hold 32 bytes in base64")
     return Vault(key)
+
+
+def _make_key_file(path: Path) -> None:
+    """Whole or not there at all, however many processes start at once and whenever one of them is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".secret-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @dataclass(frozen=True, slots=True)

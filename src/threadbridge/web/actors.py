@@ -3,13 +3,16 @@ human addresses when ActivityPub is asked for there."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import ActorCollection, PostCollection
@@ -18,13 +21,14 @@ from threadbridge.storage.store import Tx
 from threadbridge.web import documents
 from threadbridge.web.documents import TombstoneFound
 from threadbridge.web.hot import HotDocuments, Ready
-from threadbridge.web.responses import ReadyResponse
+from threadbridge.web.responses import EVERYWHERE, ReadyResponse, send_ready
 
 ACTOR_AGE = 180
 COLLECTION_AGE = 180
 # Pleroma and Akkoma fetch `featured` again and again; Mastodon caches it this long itself.
 FEATURED_AGE = 600
 FIGURES_AGE = 0
+PAGE_SECONDS = 5.0
 
 Build = Callable[..., bytes]
 
@@ -151,20 +155,24 @@ def _empty_outbox(_tx: Tx, ids: Any) -> bytes:
     return outgoing.encode(outgoing.ordered_collection(uri, 0))
 
 
+_DOCUMENT_TYPES = frozenset({"application/activity+json", "application/ld+json", "application/json"})
+_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/*", "*/*"})
+_QUALITY = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
+
+
 def wants_activity(accept: str) -> bool:
-    """Whether an Accept header asks for ActivityPub rather than for a page (Mastodon names both and prefers ours)."""
+    """Whether an Accept header asks for ActivityPub rather than for a page. The better quality wins (Mastodon names
+    both and wants ours more); between equals ActivityPub, since no browser ever names it."""
+    document = page = 0.0
     for part in accept.lower().split(","):
-        kind, _, parameters = part.strip().partition(";")
-        refused = any(
-            p.strip().replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters.split(";")
-        )
-        if refused:
-            continue
-        if kind.strip() in ("application/activity+json", "application/ld+json"):
-            return True
-        if kind.strip() in ("text/html", "application/xhtml+xml", "*/*"):
-            return False
-    return False
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        given = [match for match in map(_QUALITY.fullmatch, parameters) if match]
+        quality = float(given[0][1]) if given else 1.0
+        if kind in _DOCUMENT_TYPES:
+            document = max(document, quality)
+        elif kind in _PAGE_TYPES:
+            page = max(page, quality)
+    return document > 0 and document >= page
 
 
 class Negotiated:
@@ -173,6 +181,7 @@ class Negotiated:
     def __init__(self, page: ASGIApp, services: Services, hot: HotDocuments) -> None:
         self._page = page
         self._ap = ActivityPub(services, hot)
+        self._hot = hot
         self._store = services.store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,8 +189,29 @@ class Negotiated:
         if request.method in ("GET", "HEAD") and wants_activity(",".join(request.headers.getlist("accept"))):
             response = await self._document(request)
             await response(scope, receive, send)
+        elif request.method in ("GET", "HEAD"):
+            ready = await self._hot.get_or_build(request_target(request) + b" page", partial(self._built, request))
+            await send_ready(ready, scope, send)
         else:
             await self._page(scope, receive, send)
+
+    async def _built(self, request: Request) -> Ready:
+        """The page as ready bytes: a link that travels is asked for by every server that it passes, within a minute
+        (Mastodon's preview stampede)."""
+        account = await self._store.read(documents.living_by_handle, request.path_params["handle"])
+        unconditional = [(name, value) for name, value in request.scope["headers"] if name != b"if-none-match"]
+        messages: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        await self._page({**request.scope, "method": "GET", "headers": unconditional}, request.receive, keep)
+        start, body = messages[0], b"".join(message.get("body", b"") for message in messages[1:])
+        headers = [*start["headers"], *EVERYWHERE]
+        etag = next((value for name, value in headers if name == b"etag"), b"")
+        unchanged = [(name, value) for name, value in headers if name not in (b"content-type", b"content-length")]
+        ends_at = time.monotonic() + (PAGE_SECONDS if start["status"] == 200 else 0)
+        return Ready(start["status"], body, headers, unchanged, etag, frozenset({account.id}), ends_at)
 
     async def _document(self, request: Request) -> Response:
         account = await self._store.read(documents.living_by_handle, request.path_params["handle"])

@@ -26,7 +26,7 @@ from threadbridge.web import actors, feeds, inbox, mediafiles, owner, pages, wel
 from threadbridge.web.actors import Negotiated
 from threadbridge.web.hot import HotDocuments
 from threadbridge.web.render import error_page
-from threadbridge.web.responses import json_error, send_ready
+from threadbridge.web.responses import EVERYWHERE, json_error, send_ready
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +136,10 @@ class Front:
         elif len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             await json_error(421, "This server does not answer for that host")(scope, receive, send)
             return
+        elif "\0" in path or b"%00" in scope["query_string"]:
+            # No name, tag or number has it, and PostgreSQL fails on it where SQLite finds nothing.
+            await json_error(400, "The address holds a NUL character")(scope, receive, send)
+            return
         elif scope["method"] in ("GET", "HEAD"):
             query = scope["query_string"]
             ready = self._hot.get(scope["raw_path"] + b"?" + query if query else scope["raw_path"])
@@ -154,7 +158,7 @@ class Front:
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
-                    *((name, value) for name, value in _EVERYWHERE if name not in present),
+                    *((name, value) for name, value in EVERYWHERE if name not in present),
                 ]
             await send(message)
 
@@ -180,17 +184,6 @@ class Front:
                 raise
             response = _refusal(scope, 500, errors.Unavailable("Something went wrong here"))
             await response(scope, receive, watched)
-
-
-_EVERYWHERE = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; form-action 'self'; "
-        b"frame-ancestors 'none'; base-uri 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"strict-origin-when-cross-origin"),
-)
 
 
 def path_for_log(scope: Scope) -> str:

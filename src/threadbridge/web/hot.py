@@ -76,16 +76,24 @@ class Ready:
         return cls(status, body, full, shared, etag, account_ids, ends_at)
 
 
+@dataclass(eq=False, slots=True)
+class _Building:
+    """A document that is being built, and whose changes came in between."""
+
+    promise: asyncio.Future[Ready]
+    changed: set[int] = field(default_factory=set)
+
+
 class HotDocuments:
-    """Ready documents by request target (path and query as received)."""
+    """Ready documents by request target (path and query as received); the longest unasked makes room."""
 
     def __init__(self, store: Store, bytes_max: int = BYTES_MAX) -> None:
         self._store = store
         self._kept: OrderedDict[bytes, Ready] = OrderedDict()
         self._by_account: dict[int, set[bytes]] = {}
-        self._generation: dict[int, int] = {}
         self._revisions: dict[int, int] = {}
-        self._building: dict[bytes, asyncio.Future[Ready]] = {}
+        self._building: set[_Building] = set()
+        self._to_join: dict[bytes, _Building] = {}
         self._bytes = 0
         self._bytes_max = bytes_max
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -99,6 +107,7 @@ class HotDocuments:
         if ready.ends_at < time.monotonic():
             self._drop(target)
             return None
+        self._kept.move_to_end(target)
         return ready
 
     async def get_or_build(self, target: bytes, build: Callable[[], Awaitable[Ready]]) -> Ready:
@@ -106,24 +115,26 @@ class HotDocuments:
         ready = self.get(target)
         if ready is not None:
             return ready
-        under_way = self._building.get(target)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
-        promise: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._building[target] = promise
-        before = dict(self._generation)
+        joined = self._to_join.get(target)
+        if joined is not None:
+            return await asyncio.shield(joined.promise)
+        ours = _Building(asyncio.get_running_loop().create_future())
+        self._building.add(ours)
+        self._to_join[target] = ours
         try:
             ready = await build()
         except BaseException as error:
-            promise.set_exception(error)
-            promise.exception()  # whoever waits gets it; nobody waiting is no trouble
+            ours.promise.set_exception(error)
+            ours.promise.exception()  # whoever waits gets it; nobody waiting is no trouble
             raise
         else:
-            promise.set_result(ready)
+            ours.promise.set_result(ready)
         finally:
-            del self._building[target]
-        # Something it shows changed while it was being built: right for this answer, not for keeping.
-        if all(before.get(number, 0) == self._generation.get(number, 0) for number in ready.accounts):
+            self._building.discard(ours)
+            if self._to_join.get(target) is ours:
+                del self._to_join[target]
+        # Something it shows changed while it was being built: right for who asked before, not for keeping.
+        if ready.accounts.isdisjoint(ours.changed):
             self._keep(target, ready)
         return ready
 
@@ -146,8 +157,13 @@ class HotDocuments:
 
     def forget(self, account_ids: set[int]) -> None:
         """Drop everything that shows one of these accounts."""
+        if not account_ids:
+            return
+        for building in self._building:
+            building.changed |= account_ids
+        # What is being built may have been read before the change: nobody who asks after it is given that.
+        self._to_join.clear()
         for number in account_ids:
-            self._generation[number] = self._generation.get(number, 0) + 1
             for target in list(self._by_account.pop(number, ())):
                 self._drop(target)
 
@@ -185,4 +201,8 @@ class HotDocuments:
                 self._revisions = changed
             except ThreadbridgeError as error:
                 log.warning("changes could not be followed", error=str(error))
+                self.forget(set(self._by_account))
+            except Exception:
+                # Whatever it was: a watcher that ends would leave documents standing for ever.
+                log.exception("changes could not be followed")
                 self.forget(set(self._by_account))

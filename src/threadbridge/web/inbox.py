@@ -21,6 +21,7 @@ from starlette.routing import Route
 from threadbridge.activitypub import document, incoming
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.incoming import Activity, Create, Delete, IncomingNote, Update
+from threadbridge.activitypub.text import host_of
 from threadbridge.domain.people import Peer
 from threadbridge.errors import (
     Forbidden,
@@ -52,17 +53,19 @@ BODY_SECONDS = 20.0
 FETCH_SECONDS = 4.0
 KEY_FRESH_SECONDS = 300.0
 KEYS_KEPT = 10_000
+HOST_NEWS_SECONDS = 15.0
 _CLEAN_INLINE = 4_000
 _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/json")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     peer: Peer
     key: VerifyingKey
     fetched: float | None
     """Monotonic time of the fetch; None when it came from the database."""
     until: float
+    stored: bool = False
 
 
 class Inbox:
@@ -73,6 +76,7 @@ class Inbox:
         self._ids: Ids = services.ids
         self._peers = services.peers
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._hosts: OrderedDict[str, float] = OrderedDict()
 
     async def personal(self, request: Request) -> Response:
         """POST to an account's own inbox: 404 and 410 when there is no such account (any more)."""
@@ -89,9 +93,9 @@ class Inbox:
         if await self._is_farewell_of_a_stranger(activity):
             return Response(status_code=202)
         claim = schemes.read_claim(_as_received(request, body), base_url=self._ids.base, now=utc_now())
-        verified, peer = await self._verify(claim)
+        verified, known = await self._verify(claim)
         if verified.actor == activity.actor:
-            outcome = await self._own_words(verified, activity, peer, body)
+            outcome = await self._own_words(verified, activity, known, body)
         else:
             outcome = await self._forwarded(activity)
         log.debug("heard", kind=inbox.kind_of(activity), actor=activity.actor, outcome=str(outcome))
@@ -106,17 +110,17 @@ class Inbox:
             return False
         return not await self._store.read(people.known, activity.actor)
 
-    async def _verify(self, claim: Claim) -> tuple[Verified, Peer]:
+    async def _verify(self, claim: Claim) -> tuple[Verified, _Known]:
         known = await self._key(claim.key_id)
         try:
-            return schemes.verify(claim, known.key, owner=known.peer.uri), known.peer
+            return schemes.verify(claim, known.key, owner=known.peer.uri), known
         except SignatureRefused as refused:
             just_fetched = known.fetched is not None and time.monotonic() - known.fetched < KEY_FRESH_SECONDS
             if not refused.refetch or just_fetched:
                 raise
         # The key may have changed since we met: asked for once more, then this is final.
         known = await self._fetched_key(claim.key_id)
-        return schemes.verify(claim, known.key, owner=known.peer.uri), known.peer
+        return schemes.verify(claim, known.key, owner=known.peer.uri), known
 
     async def _key(self, key_id: str) -> _Known:
         known = self._known.get(key_id)
@@ -141,7 +145,8 @@ class Inbox:
         return self._remember(key_id, peer, time.monotonic())
 
     def _remember(self, key_id: str, peer: Peer, fetched: float | None) -> _Known:
-        known = _Known(peer, verifying_key(peer.key_pem), fetched, time.monotonic() + KEY_FRESH_SECONDS)
+        ends = time.monotonic() + KEY_FRESH_SECONDS
+        known = _Known(peer, verifying_key(peer.key_pem), fetched, ends, stored=fetched is None)
         self._known[key_id] = known
         while len(self._known) > KEYS_KEPT:
             self._known.popitem(last=False)
@@ -149,17 +154,31 @@ class Inbox:
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _own_words(self, verified: Verified, activity: Activity, peer: Peer, body: bytes) -> Outcome:
+    async def _own_words(self, verified: Verified, activity: Activity, known: _Known, body: bytes) -> Outcome:
         note: PreparedNote | None = None
         if isinstance(activity, Create | Update):
             if activity.note is not None:
                 note = await _prepared(activity.note, body)
             elif activity.object_kind is None and activity.object_id != activity.actor:
                 note = await self._at_origin(activity.object_id)
+        peer, news = known.peer, not known.stored
         if isinstance(activity, Update) and activity.profile is not None:
-            peer = peer_of(incoming.read_actor(activity.profile))
+            peer, news = peer_of(incoming.read_actor(activity.profile)), True
             self._known.pop(verified.key_id, None)
-        return await self._store.transact(inbox.receive, verified, activity, Heard(self._ids, peer, note))
+        heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=self._is_news(host_of(peer.inbox)))
+        outcome = await self._store.transact(inbox.receive, verified, activity, heard)
+        known.stored = True
+        return outcome
+
+    def _is_news(self, host: str) -> bool:
+        """Whether a host is heard from for the first time in a while (if it sleeps, it has to be woken)."""
+        now = time.monotonic()
+        if now - self._hosts.get(host, float("-inf")) < HOST_NEWS_SECONDS:
+            return False
+        self._hosts[host] = now
+        while len(self._hosts) > KEYS_KEPT:
+            self._hosts.popitem(last=False)
+        return True
 
     async def _forwarded(self, activity: Activity) -> Outcome:
         """Somebody passes on what another one said (Mastodon forwards answers to the followers of the post). Believed

@@ -8,6 +8,17 @@ from starlette.types import Receive, Scope, Send
 
 from threadbridge.web.hot import Ready
 
+EVERYWHERE = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; img-src 'self'; media-src 'self'; style-src 'self'; form-action 'self'; "
+        b"frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+)
+"""What every answer carries unless it says otherwise itself."""
+
 
 class ReadyResponse(Response):
     """A ready document, answered with 304 when the visitor has it, and without a body to HEAD."""

@@ -93,9 +93,15 @@ def find(tx: Tx, ids: Ids, resource: str) -> tuple[bytes, int | None]:
     wanted = resource.strip()
     if not wanted:
         raise Invalid("WebFinger needs ?resource=acct:name@host or an address of ours")
+    # Scheme and host mean the same in any case (RFC 3986, 6.2.2.1); what follows does not.
+    scheme, colon, rest = wanted.partition(":")
+    wanted = scheme.lower() + colon + rest
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        wanted = f"{scheme.lower()}://{host.lower()}{slash}{path}"
     if wanted in (ids.base, f"{ids.base}/", ids.instance):
         return outgoing.encode(outgoing.instance_webfinger(ids)), None
-    if wanted.lower().startswith(("https://", "http://")):
+    if wanted.startswith(("https://", "http://")):
         number = ids.account_id(wanted)
         handle = ids.profile_handle(wanted)
         if number is not None:

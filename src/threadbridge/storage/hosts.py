@@ -1,0 +1,131 @@
+"""One memory per inbox host: its trouble, the signature scheme it takes, when we last heard of each other.
+
+Rule: a host that is held back (our breaker after failures in a row, their Retry-After) gets nothing; the first word
+from it since its trouble began, or the first delivery that arrives, ends what our breaker holds, and then everything
+that waited for it may go. What it asked us itself to keep back stays back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, case, func, or_, select, update
+
+from threadbridge.storage import jobs, schema
+from threadbridge.storage.store import Tx
+
+_d, _h = schema.deliveries, schema.hosts
+
+WAKE = "wake"
+"""The kind of job that lets everything go that waited for a host; its key is made of the host."""
+_SCHEME_FOR = timedelta(days=30)
+
+
+def reached(tx: Tx, host: str, *, asked_until: datetime | None = None) -> None:
+    """A host has taken, or refused, a delivery: it is there. Its trouble is over."""
+    if _was_held(tx, host):
+        _wake(tx, host)
+    fresh = {
+        "failures": 0,
+        "failing_since": None,
+        "held_until": None,
+        "last_delivered_at": tx.now,
+        "last_trouble": None,
+        **({"asked_until": asked_until} if asked_until else {}),
+    }
+    tx.execute(tx.insert(_h).values(host=host, **fresh).on_conflict_do_update(index_elements=["host"], set_=fresh))
+
+
+def in_trouble(
+    tx: Tx, host: str, words: str, *, held_until: datetime | None = None, asked_until: datetime | None = None
+) -> None:
+    """A host could not be reached or asked to be left alone: one failure more in a row, with its reason."""
+    # One answer does not shorten what another one has set: several may have been under way.
+    holds = {
+        column.name: case((column > until, column), else_=bindparam(None, until, column.type))
+        for column, until in ((_h.c.held_until, held_until), (_h.c.asked_until, asked_until))
+        if until is not None
+    }
+    tx.execute(
+        tx.insert(_h)
+        .values(
+            host=host, failures=1, failing_since=tx.now, held_until=held_until, asked_until=asked_until,
+            last_trouble=words[:500],
+        )
+        .on_conflict_do_update(
+            index_elements=["host"],
+            set_={
+                "failures": _h.c.failures + 1,
+                "failing_since": func.coalesce(_h.c.failing_since, bindparam(None, tx.now, _h.c.failing_since.type)),
+                "last_trouble": words[:500],
+                **holds,
+            },
+        )
+    )  # fmt: skip
+
+
+def failures(tx: Tx, of: Iterable[str]) -> dict[str, int]:
+    """Failures in a row per host."""
+    rows = tx.execute(select(_h.c.host, _h.c.failures).where(_h.c.host.in_(list(of)), _h.c.failures > 0))
+    return {row.host: row.failures for row in rows}
+
+
+def heard_from(tx: Tx, host: str) -> None:
+    """A verified request came from a host: it is awake."""
+    seen = tx.execute(
+        select(_h.c.last_heard_at, _h.c.held_until, _h.c.failing_since).where(_h.c.host == host)
+    ).first()
+    heard_at = seen.last_heard_at if seen is not None else None
+    news: dict[str, datetime | None] = {"last_heard_at": tx.now}
+    if seen is not None and seen.held_until is not None and (heard_at is None or heard_at < seen.failing_since):
+        # Only its first word: there are servers that speak all the time and can never be reached.
+        _wake(tx, host)
+        news["held_until"] = None
+    elif heard_at is not None and heard_at > tx.now - timedelta(minutes=1):
+        # At most one write a minute for a busy host.
+        return
+    tx.execute(tx.insert(_h).values(host=host, **news).on_conflict_do_update(index_elements=["host"], set_=news))
+
+
+def _was_held(tx: Tx, host: str) -> bool:
+    return tx.execute(select(_h.c.host).where(_h.c.host == host, _h.c.held_until.is_not(None))).first() is not None
+
+
+def _wake(tx: Tx, host: str) -> None:
+    # A job, since a great deal may wait for a large server that was away for a night.
+    jobs.add(tx, WAKE, jobs.key_of(host), {"host": host})
+
+
+def bring_forward(tx: Tx, host: str, limit: int = 500) -> bool:
+    """Let the next `limit` deliveries that wait for a host be due now; False when none is left, or when it is to be
+    left alone again."""
+    resting = tx.execute(
+        select(_h.c.host).where(_h.c.host == host, or_(_h.c.held_until > tx.now, _h.c.asked_until > tx.now))
+    ).first()
+    if resting is not None:
+        return False
+    rows = (
+        select(_d.c.id)
+        .where(schema.waiting, _d.c.host == host, _d.c.due_at > tx.now + timedelta(seconds=1))
+        .order_by(_d.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    moved = tx.execute(update(_d).where(_d.c.id.in_(rows)).values(due_at=tx.now))
+    return bool(moved.rowcount)
+
+
+def schemes(tx: Tx, of: set[str]) -> dict[str, str]:
+    """{host: the signature scheme it accepted}, where that is not the usual one and was tried not too long ago."""
+    rows = tx.execute(
+        select(_h.c.host, _h.c.scheme).where(
+            _h.c.host.in_(of), _h.c.scheme.is_not(None), _h.c.scheme_at > tx.now - _SCHEME_FOR
+        )
+    )
+    return {row.host: row.scheme for row in rows}
+
+
+def remember_scheme(tx: Tx, host: str, scheme: str) -> None:
+    """Keep the signature scheme that a known host has accepted."""
+    tx.execute(update(_h).where(_h.c.host == host).values(scheme=scheme, scheme_at=tx.now))

@@ -1,0 +1,61 @@
+"""`make bench`: figures beside the machine's own limits, each the median of several runs. Nothing is asserted.
+
+The server runs on core 0 and the load on core 1 where the machine has two, over loopback, so a rate is that of one
+core. "of limit" puts a figure beside the wall that it runs into: the empty Starlette route for documents, durable
+commits and RSA for the inbox and deliveries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+from tests.benchmarks import archives, deliveries, documents, inbox, limits
+
+Figure = tuple[str, float, str, str | None]
+"""(what, value, unit, name of the limit beside it)"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", help="limits, documents, inbox, deliveries or archives")
+    parser.add_argument("--json", help="also write the figures to this file")
+    given = parser.parse_args()
+    console = Console(width=110)
+    console.print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    parts: dict[str, Callable[[], list[Figure]]] = {
+        "limits": limits.measure,
+        "documents": documents.measure,
+        "inbox": inbox.measure,
+        "deliveries": deliveries.measure,
+        "archives": archives.measure,
+    }
+    known: dict[str, float] = {}
+    table = Table("figure", "median", "lowest", "highest", "of limit", title=f"median of {given.runs} runs")
+    for name, part in parts.items():
+        if given.only and name not in (given.only, "limits"):
+            continue
+        runs = [part() for _ in range(given.runs)]
+        for rows in zip(*runs, strict=True):
+            what, _, unit, limit = rows[0]
+            values = [row[1] for row in rows]
+            middle = median(values)
+            known[what] = middle
+            share = f"{middle / known[limit]:.0%} of {limit}" if limit in known else ""
+            table.add_row(what, f"{middle:,.0f} {unit}", f"{min(values):,.0f}", f"{max(values):,.0f}", share)
+        console.print(f"measured: {name}")
+    console.print(table)
+    if given.json:
+        with open(given.json, "w") as file:
+            json.dump(known, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
