@@ -13,7 +13,7 @@ JOBS ?= 2
 help:            ## what can be made here
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ -/'
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml requirements.lock deploy/make-venv.sh
 	@sh deploy/make-venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $(STAMP)
 

@@ -30,7 +30,7 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    # Not below pytest's own folder: PostgreSQL runs as another user there, and the next pytest closes that folder to it.
+    # Not below pytest's own folder: PostgreSQL runs as another user, and the next pytest closes that folder to it.
     folder = tempfile.mkdtemp(prefix="threadbridge-postgres-")
     with warnings.catch_warnings():
         # It minds that containers have no XDG_RUNTIME_DIR; we do not.

@@ -200,11 +200,10 @@ def running_bridge(
     sock = free_socket()
     base = f"http://127.0.0.1:{sock.getsockname()[1]}"
     config = Config(
-        base_url=base,
         data_dir=folder,
         database_url=database_url,
         allowed_private_networks=LOOPBACK,
-        **{"poll_seconds": 0.2, **settings},
+        **{"base_url": base, "poll_seconds": 0.2, **settings},
     )
     loop = BackgroundLoop()
     ground = open_ground(config)

@@ -8,6 +8,7 @@ its control characters removed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import sys
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from threadbridge import __version__, config, connecting, doctor, logs, reports, server
-from threadbridge.errors import BadConfiguration, Invalid, ThreadbridgeError
+from threadbridge.errors import BadConfiguration, DiskFull, Invalid, ThreadbridgeError
 from threadbridge.portability import exports, imports, verify
 from threadbridge.services import Ground, open_ground, open_services
 from threadbridge.sources.threads_download import open_download
@@ -66,6 +67,7 @@ def main() -> None:
         # A terminal that cannot show a character is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    code = 0
     try:
         app()  # wrong usage is said, and answered with 2, by typer itself
     except ThreadbridgeError as error:
@@ -73,16 +75,28 @@ def main() -> None:
         code = 2 if isinstance(error, BadConfiguration) else 1
     except KeyboardInterrupt:
         code = 130
+    except OSError as error:
+        code = _say_what_the_system_said(error)
     except Exception as error:
-        if _debugging():
-            traceback.print_exc()
-        else:
-            words = shown(f"{type(error).__name__}: {error}")
-            err.print(
-                f"[red]Error:[/red] something unforeseen happened: {words}\nTry again with --debug to see where."
-            )
-        code = 1
+        code = _say_unforeseen(error)
     sys.exit(code)
+
+
+def _say_what_the_system_said(error: OSError) -> int:
+    """A full disk is met in places of which we know nothing: libraries unpack things into temporary files."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _say_unforeseen(error)
+    _say_error(DiskFull("No space is left", detail=str(error), hint="Free some space and try again."))
+    return 1
+
+
+def _say_unforeseen(error: Exception) -> int:
+    if _debugging():
+        traceback.print_exc()
+    else:
+        words = shown(f"{type(error).__name__}: {error}")
+        err.print(f"[red]Error:[/red] something unforeseen happened: {words}\nTry again with --debug to see where.")
+    return 1
 
 
 def _debugging() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -90,14 +90,6 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
 
-    @classmethod
-    def fixed(cls, **values: Any) -> Self:
-        """Exactly these values and the defaults: neither the environment nor a file is looked at (the demo must not
-        write into somebody's real database)."""
-        chosen = {name: values.pop(name, field.get_default(call_default_factory=True))
-                  for name, field in cls.model_fields.items()}  # fmt: skip
-        return cls(**chosen, **values)
-
     @field_validator("base_url", "database_url", "secret_key_file", "ca_file", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
@@ -155,6 +147,25 @@ class Config(BaseSettings):
     def secret_key_path(self) -> Path:
         """The secret key file with its default filled in."""
         return self.secret_key_file or self.data_dir / "secret.key"
+
+
+class _Fixed(Config):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def fixed(**values: Any) -> Config:
+    """Exactly these values and the defaults: neither the environment nor a file is looked at (the demo must not write
+    into somebody's real database)."""
+    return _Fixed(**values)
 
 
 def check_base_url(base_url: str, *, private_allowed: bool) -> None:

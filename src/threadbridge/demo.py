@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from threadbridge import __version__, connecting, reports, server
-from threadbridge.config import Config
+from threadbridge.config import fixed
 from threadbridge.domain.people import Peer
 from threadbridge.errors import BadConfiguration, ThreadbridgeError
 from threadbridge.net.client import Client
@@ -101,14 +101,14 @@ async def _demo(folder: Path, port: int, *, leave: bool) -> int:
     with _three_ports(port) as sockets:
         bridge_url, threads_url, remote_url = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in sockets)
         out.print(f"[bold]threadbridge {__version__}[/bold], the guided walk. Everything runs on this machine.\n")
-        config = Config.fixed(
+        settings = fixed(
             base_url=bridge_url,
             data_dir=folder / "data",
             allowed_private_networks=(ipaddress.ip_network("127.0.0.0/8"),),
             graph_url=threads_url,
             poll_seconds=POLL_SECONDS,
         )
-        ground = open_ground(config)
+        ground = open_ground(settings)
         walked = asyncio.Event()
         walk = asyncio.create_task(
             _walk(folder, ground, sockets, (bridge_url, threads_url, remote_url), walked, leave)

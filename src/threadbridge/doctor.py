@@ -135,6 +135,6 @@ def _clock(skew: float | None) -> Finding:
 
 
 def _span(seconds: float) -> str:
-    if seconds >= 172_800:
-        return f"{seconds / 86_400:.0f} days"
+    if seconds >= 129_600:
+        return f"{seconds / 86_400:.1f}".removesuffix(".0") + " days"
     return f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds:.0f} seconds"

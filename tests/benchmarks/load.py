@@ -41,7 +41,7 @@ def process(
         env={**os.environ, **(env or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=(lambda: pin(core)) if core is not None else None,
+        preexec_fn=partial(pin, core) if core is not None else None,
     )
     try:
         deadline = time.monotonic() + 20

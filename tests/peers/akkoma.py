@@ -1,5 +1,5 @@
-"""What Akkoma (and Pleroma) accept: host-meta before WebFinger, no redirect anywhere, recipients of an activity and its
-object equal."""
+"""What Akkoma (and Pleroma) accept: host-meta before WebFinger, no redirect anywhere, recipients of an activity and
+its object equal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def check_webfinger(response: httpx2.Response, handle: str) -> str:
     links = [
         link["href"]
         for link in jrd["links"]
-        if link["rel"] == "self" and link["type"] in ("application/activity+json", f'application/ld+json; profile="{AS}"')
+        if link["rel"] == "self"
+        and link["type"] in ("application/activity+json", f'application/ld+json; profile="{AS}"')
     ]
     return str(links[0])
 
@@ -101,7 +102,7 @@ def check_activity(activity: dict[str, Any]) -> None:
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     names = given["headers"].split(" ")
     needed = {"(request-target)", "host", "date"} | ({"digest"} if request.method == "POST" else set())
     assert needed <= set(names)

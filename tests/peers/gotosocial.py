@@ -35,7 +35,8 @@ def check_webfinger(response: httpx2.Response, handle: str) -> str:
     hrefs = [
         link["href"]
         for link in jrd["links"]
-        if link["rel"] == "self" and link["type"] in ("application/activity+json", f'application/ld+json; profile="{AS}"')
+        if link["rel"] == "self"
+        and link["type"] in ("application/activity+json", f'application/ld+json; profile="{AS}"')
     ]
     return str(hrefs[0])
 
@@ -113,7 +114,7 @@ def check_request(request: Captured, pem: str, host: str) -> str:
     if request.method == "POST":
         assert request.header("content-type") in CONTENT_TYPES
         signed.check_digest(request)
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     names = given["headers"].split(" ")
     needed = {"(request-target)", "host", "date"} | ({"digest"} if request.method == "POST" else set())
     assert needed <= set(names)

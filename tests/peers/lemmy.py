@@ -87,7 +87,7 @@ def check_activity(activity: dict[str, Any]) -> None:
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     assert "#" in given["keyId"]
     names = given["headers"].split(" ")
     assert signed.age(request) <= 3600

@@ -195,7 +195,7 @@ def check_activity(activity: dict[str, Any]) -> None:
 
 def check_request(request: Captured, pem: str, host: str) -> str:
     """The `Signature` header as its parser reads it; returns the keyId."""
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     names = given["headers"].split()
     assert "date" in names or "(created)" in names
     if request.method == "POST":

@@ -44,7 +44,13 @@ def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
     assert actor["type"] in {"Person", "Service", "Group", "Organization", "Application"}
     host = urlsplit(url).netloc
     collections = [actor[name] for name in ("outbox", "followers", "following", "featured") if name in actor]
-    for same in (actor["id"], actor["inbox"], actor["endpoints"]["sharedInbox"], actor["publicKey"]["id"], *collections):
+    for same in (
+        actor["id"],
+        actor["inbox"],
+        actor["endpoints"]["sharedInbox"],
+        actor["publicKey"]["id"],
+        *collections,
+    ):
         assert isinstance(same, str)
         assert urlsplit(same).netloc == host, f"{same} is not on {host}"
     assert USERNAME.fullmatch(actor["preferredUsername"])
@@ -97,7 +103,8 @@ def check_activity(activity: dict[str, Any]) -> None:
 def check_request(request: Captured, pem: str, host: str) -> str:
     header = request.header("signature") or ""
     assert SIGNATURE.fullmatch(header), "the parser stops at white space after a comma"
-    given = {name: value.strip('"') for name, value in re.findall(r'([A-Za-z]+)=("[^"]*"|[0-9]+)', header)}
+    pairs: list[tuple[str, str]] = re.findall(r'([A-Za-z]+)=("[^"]*"|[0-9]+)', header)
+    given = {name: value.strip('"') for name, value in pairs}
     assert given["algorithm"] in ("rsa-sha256", "rsa-sha512", "hs2019")
     names = given["headers"].split(" ")
     assert all(name == name.lower() for name in names)

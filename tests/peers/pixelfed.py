@@ -78,7 +78,7 @@ def check_activity(activity: dict[str, Any]) -> None:
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     names = given["headers"].split(" ")
     assert abs(signed.age(request)) <= 12 * 3600
     if request.method == "POST":

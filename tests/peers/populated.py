@@ -7,15 +7,13 @@ to the loopback port with the `Host` of the id, as a proxy in front would.
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import orjson
@@ -107,6 +105,8 @@ class House:
     posts: dict[str, str]
     watcher: Watcher
     client: httpx2.Client
+    follows: list[dict[str, Any]] = field(default_factory=list)
+    """The Follows as they were sent."""
 
     def get(self, url: str, accept: str = "application/activity+json", **headers: str) -> httpx2.Response:
         """GET of one of our addresses; never follows a redirect, since no canonical address may need it."""
@@ -137,14 +137,14 @@ VIDEO = MediaRow(hashlib.sha256(b"video").hexdigest(), "video/mp4", 5000, 720, 1
 SOUND = MediaRow(hashlib.sha256(b"sound").hexdigest(), "audio/mp4", 900, None, None, 3.0, None)
 
 
-def attached(row: MediaRow, kind: MediaKind = "image", alt: str = "Alt text with \"quotes\" & <angles>") -> NewAttachment:
+def attached(
+    row: MediaRow, kind: MediaKind = "image", alt: str = 'Alt text with "quotes" & <angles>'
+) -> NewAttachment:
     return NewAttachment(kind, alt, row.sha256, row.sha256)
 
 
 def content(text: str, **given: Any) -> PostContent:
-    return PostContent(
-        **{"kind": "post", "language": "en", "published": datetime.now(UTC), "text": text, **given}
-    )
+    return PostContent(**{"kind": "post", "language": "en", "published": datetime.now(UTC), "text": text, **given})
 
 
 Kind = tuple[PostContent, list[NewAttachment]]
@@ -157,7 +157,10 @@ def every_kind() -> dict[str, Kind]:
     return {
         "text": (content("Hello, world <3 & more\n\nSecond paragraph\nwith a line break"), []),
         "no_language": (content("Καλημέρα 👋🏽 مرحبا", language=None), []),
-        "hashtags": (content("Cats #Cats and #猫 #2024 #straße", tags=("Cats", "猫", "straße"), topic="Street Photography"), []),
+        "hashtags": (
+            content("Cats #Cats and #猫 #2024 #straße", tags=("Cats", "猫", "straße"), topic="Street Photography"),
+            [],
+        ),
         "mentions": (content("Hi @alice and @quiet.one, and @somebody at Threads"), []),
         "address": (content("See https://example.org/" + "a/very/long/path" * 5 + "?a=1&b=2#c, then"), []),
         "six_pictures": (
@@ -205,7 +208,10 @@ def populate(tx: Tx, services: Services, account: Account, quiet: Account) -> di
         made[f"history_{number}"] = posts.add(tx, account.id, what, [], silent=True)
     for name, (what, media) in every_kind().items():
         say(name, what, media)
-    say("quote_of_own", content("As I said", quoted_id=made["text"], quoted_url="https://www.threads.com/@alice/post/1"))
+    say(
+        "quote_of_own",
+        content("As I said", quoted_id=made["text"], quoted_url="https://www.threads.com/@alice/post/1"),
+    )
     say("thread_1", content("1/3"))
     say("thread_2", content("2/3", parent_id=made["thread_1"], kind="reply"))
     say("thread_3", content("3/3", parent_id=made["thread_2"], kind="reply"))
@@ -269,8 +275,9 @@ def populated(folder: Path) -> Iterator[House]:
         inbox = f"{house.uri}/inbox"
         for stranger in (watcher, other):
             follow = stranger.activity("Follow", house.uri)
+            house.follows.append(follow)
             assert house.knock(stranger, inbox, follow).status_code == 202
-            eventually(lambda s=stranger: s.of_kind("Accept"))
+            eventually(partial(stranger.of_kind, "Accept"))
         made = ground.store.transact_now(populate, services, account, quiet)
         house.posts = {
             name: ground.ids.post(quiet.id if name == "of_quiet" else account.id, number)

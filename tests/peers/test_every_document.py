@@ -20,6 +20,7 @@ SPELLINGS = (
     f"alice@{HOST}",
     f"acct:ALICE@{HOST.upper()}",
     f"{BASE}/@alice",
+    f"HTTPS://{HOST.upper()}/@alice",
     f"{BASE}/ap/users/1",
     f"https%3A%2F%2F{HOST}%2F%40alice",
 )
@@ -62,7 +63,9 @@ def test_the_servers_own_actor_is_found_and_read_unsigned(house: House, peer: Mo
 
 
 @pytest.mark.parametrize("peer", [akkoma, takahe], ids=lambda peer: peer.NAME)
-@pytest.mark.parametrize("accept", ["application/xrd+xml,application/jrd+json", "application/xml", "*/*", "text/html"])
+@pytest.mark.parametrize(
+    "accept", ["application/xrd+xml,application/jrd+json", "application/xml", "*/*", "text/html"]
+)
 def test_host_meta_names_webfinger(house: House, peer: ModuleType, accept: str) -> None:
     peer.check_host_meta(house.get(f"{BASE}/.well-known/host-meta", accept), BASE)
 

@@ -1,5 +1,5 @@
-"""Every request that a bridge makes, verified by every kind of server as it verifies requests; and bent requests, which
-the verifiers must refuse, or their silence would mean nothing."""
+"""Every request that a bridge makes, verified by every kind of server as it verifies requests; and bent requests,
+which the verifiers must refuse, or their silence would mean nothing."""
 
 from __future__ import annotations
 

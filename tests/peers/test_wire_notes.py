@@ -1,9 +1,9 @@
-"""Every post of the Threads API becomes the note that it says it is: fixture pairs in one loop, each note read by every
-kind of server.
+"""Every post of the Threads API becomes the note that it says it is: fixture pairs in one loop, each note read by
+every kind of server.
 
-A pair is `wire/threads_<case>.post.json` (the post as read, see the mapping of the API) and `threads_<case>.note.json`
-(the note as followers get it, without what is the same for all; or why it is not bridged). The media are taken as
-copied well; answers, figures and mentions of people here are other tests' matter.
+A pair is `wire/threads_<case>.post.json` (the post as read, see the mapping of the API) and
+`threads_<case>.note.json` (the note as followers get it, without what is the same for all; or why it is not bridged).
+The media are taken as copied well; answers, figures and mentions of people here are other tests' matter.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def check_activity(activity: dict[str, Any]) -> None:
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:
-    given = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
+    given: dict[str, str] = dict(re.findall(r'([A-Za-z]+)="([^"]*)"', request.header("signature") or ""))
     names = given["headers"].split(" ")
     assert {"(request-target)", "host", "date"} <= set(names)
     signed.check_rsa(request, request.target, names, given["signature"], pem)

@@ -11,6 +11,7 @@ from tests.rig import eventually
 from tests.stories.bridged_account import Answer, Place, place, refusal
 
 from threadbridge.errors import Conflict, SignInAgain, SourceUnavailable
+from threadbridge.sandbox.network import Draft
 
 
 @pytest.fixture
@@ -127,8 +128,6 @@ def test_a_post_published_while_history_is_read_goes_out_once(here: Place) -> No
     def during(read: int) -> None:
         if read == 50:
             # In the loop of the mock network already.
-            from threadbridge.sandbox.network import Draft
-
             published.append(here.threads.network.post(here.threads.person, Draft(text="in the middle")))
 
     here.connect(on_page=during)
@@ -142,9 +141,9 @@ def test_a_network_that_fails_half_way_is_gone_on_from_by_the_worker(here: Place
     here.follow(here.bridge.account("mira"))
     entries = here.threads.history(120)
     chain = [entries[5]]
-    for minute in range(3):
-        at = entries[5].created + timedelta(seconds=20 + minute)
-        chain.append(here.threads.post(f"chain {minute}", at=at, reply_to=chain[-1].id))
+    for number in range(60):  # more than a page, read from its end
+        at = entries[5].created + timedelta(seconds=1 + number)
+        chain.append(here.threads.post(f"chain {number}", at=at, reply_to=chain[-1].id))
     broken = True
 
     def down(path: str, query: dict[str, str]) -> Answer | None:
@@ -159,7 +158,7 @@ def test_a_network_that_fails_half_way_is_gone_on_from_by_the_worker(here: Place
 
     broken = False
     eventually(lambda: here.connection().history_done_at)
-    assert here.bridge.count("posts") == here.bridge.count("origins") == 123
+    assert here.bridge.count("posts") == here.bridge.count("origins") == 180
     assert here.said("Create") == 0
     held = [here.held(entry) for entry in chain]
     assert [post.parent_id for post in held if post] == [None, *(post.id for post in held[:-1] if post)]

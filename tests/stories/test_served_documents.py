@@ -127,7 +127,14 @@ def webfinger(bridge: Bridge, resource: str, accept: str = "application/jrd+json
 
 @pytest.mark.parametrize(
     "accept",
-    ["application/jrd+json", "application/xrd+xml,application/jrd+json", "application/xrd+xml", "text/html", "*/*", ""],
+    [
+        "application/jrd+json",
+        "application/xrd+xml,application/jrd+json",
+        "application/xrd+xml",
+        "text/html",
+        "*/*",
+        "",
+    ],
 )
 def test_webfinger_answers_jrd_whatever_is_asked(bridge: Bridge, accept: str) -> None:
     answer = webfinger(bridge, f"acct:alice@{bridge.authority}", accept)
@@ -148,9 +155,7 @@ def test_webfinger_knows_every_spelling_and_answers_with_one(bridge: Bridge, res
     assert answer.status_code == 200, answer.text
     assert answer.json()["subject"] == f"acct:alice@{bridge.authority}"
     selves = [link for link in answer.json()["links"] if link["rel"] == "self"]
-    assert selves == [
-        {"rel": "self", "type": "application/activity+json", "href": f"{bridge.base}/ap/users/1"}
-    ]
+    assert selves == [{"rel": "self", "type": "application/activity+json", "href": f"{bridge.base}/ap/users/1"}]
     assert answer.json()["links"][0] == selves[0]
 
 

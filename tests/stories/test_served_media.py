@@ -1,4 +1,4 @@
-"""Media come from our own address, for ever the same: in parts, not again to who has them, and as nothing but media."""
+"""Media come from our own address, for ever the same: in parts, not again to who has them, and as media only."""
 
 from __future__ import annotations
 

@@ -165,14 +165,23 @@ def certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
         builder = x509.CertificateBuilder(root_name, subject, public, x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            builder = builder.add_extension(
+                extension, critical=isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+            )
         return builder.sign(root_key, hashes.SHA256())
 
     identifier = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
-    root = build(root_name, root_key.public_key(), x509.BasicConstraints(ca=True, path_length=None), identifier)
+    # Python 3.13 verifies strictly: a root says that it may sign certificates.
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    root = build(
+        root_name, root_key.public_key(), x509.BasicConstraints(ca=True, path_length=None), identifier, usage
+    )
     names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")])
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
-    leaf = build(x509.Name([]), key.public_key(), names, issuer)
+    leaf = build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), key.public_key(), names, issuer)
     (folder / "root.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
     (folder / "server.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -259,8 +259,8 @@ def _whole_note(ids: Ids, account: Account, post: Post, around: PostSurroundings
         "replies": replies(ids, account, post, around, characters_max=REPLIES_CHARACTERS_MAX),
         "likes": _count(ids.post_collection(account.id, post.id, "likes"), post.likes_count),
         "shares": _count(ids.post_collection(account.id, post.id, "shares"), post.shares_count),
-        # Mastodon 4.5 and later reads an absent policy as "nobody may quote". Only this sub-policy: declaring more
-        # obliges us to send approvals (GoToSocial).
+        # FEP-044f. Mastodon 4.5 and later reads an absent policy as "nobody may quote". Only this sub-policy:
+        # declaring more obliges us to send approvals (GoToSocial).
         "interactionPolicy": {"canQuote": {"automaticApproval": [PUBLIC]}},
     }
     if post.location:

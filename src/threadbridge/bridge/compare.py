@@ -157,7 +157,8 @@ def plan(page: SourcePage, held: Mapping[str, Origin], window: Sequence[Origin])
 def in_order(listed: Sequence[SourcePost]) -> list[SourcePost]:
     """Posts as they were listed (newest first) the other way round: oldest first, and each after what it answers or
     quotes. Posts of a thread are often published within one second, which is all that timestamps tell."""
-    waiting = {post.native_id: post for post in sorted(listed[::-1], key=lambda post: post.published)}
+    turned = listed[::-1]
+    waiting = {post.native_id: post for post in sorted(turned, key=lambda post: post.published)}
     ordered: list[SourcePost] = []
     while waiting:
         chain = [next(iter(waiting.values()))]

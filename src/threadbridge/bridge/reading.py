@@ -128,7 +128,8 @@ class Reader:
                 async for page in source.history(kind):
                     brought, _ = await self._take(connection, page, news=news, waiting=None)
                     changes.add(brought)
-                    references += (_reference(post) for post in page.posts if post.parent or post.quoted)
+                    listed = reversed(compare.in_order(page.posts))
+                    references += (_reference(post) for post in listed if post.parent or post.quoted)
                     read += len(page.posts)
                     on_page(read)
             except SourceError as error:

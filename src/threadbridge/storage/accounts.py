@@ -217,9 +217,11 @@ def private_key(tx: Tx, vault: Vault, account_id: int | None) -> bytes:
 
 def ensure_instance_key(tx: Tx, vault: Vault, key: NewKey) -> None:
     """Store the instance actor's key unless there is one."""
-    try:
-        _key_row(tx, None)
-    except NotFound:
+    if not has_instance_key(tx):
+        # Machines may start for the first time together: the second one waits here for the first one's commit.
+        made = tx.insert(schema.facts).values(name="instance_key", value="made").on_conflict_do_nothing()
+        tx.execute(made)
+    if not has_instance_key(tx):
         tx.execute(
             insert(schema.account_keys).values(
                 account_id=None,
@@ -256,11 +258,8 @@ def fact(tx: Tx, name: str) -> str | None:
 
 
 def set_fact(tx: Tx, name: str, value: str) -> None:
-    f = schema.facts
-    if fact(tx, name) is None:
-        tx.execute(insert(f).values(name=name, value=value))
-    else:
-        tx.execute(update(f).where(f.c.name == name).values(value=value))
+    kept = tx.insert(schema.facts).values(name=name, value=value)
+    tx.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
 # ── signing in ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -240,9 +240,11 @@ def refer(tx: Tx, account_id: int, source: str, references: Sequence[Reference])
             continue
         change: dict[str, Any] = {}
         parent, quoted = held.get(one.parent or ""), held.get(one.quoted or "")
-        if row.parent_id is None and parent is not None and parent.post_id != row.id:
-            change |= {"parent_id": parent.post_id, "parent_url": None}
-            change["thread_id"] = posts.thread_of(tx, parent.post_id)
+        parent_id = row.parent_id or (parent.post_id if parent and parent.post_id != row.id else None)
+        # Also where the parent was known: it may have found its own parent only now.
+        thread_id = posts.thread_of(tx, parent_id)
+        if (row.parent_id, row.thread_id) != (parent_id, thread_id):
+            change |= {"parent_id": parent_id, "thread_id": thread_id, "parent_url": None}
         if row.quoted_id is None and quoted is not None and quoted.post_id != row.id:
             change["quoted_id"] = quoted.post_id
         if change:

@@ -11,10 +11,10 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import inspect, text
 
 from threadbridge.errors import BadConfiguration
-from threadbridge.storage.store import Store
+from threadbridge.storage.store import Store, Tx
 
 _HERE = Path(__file__).parent / "migrations"
 
@@ -22,15 +22,14 @@ _HERE = Path(__file__).parent / "migrations"
 def to_newest(store: Store) -> bool:
     """Migrate if needed; True if anything was done. Raises BadConfiguration for a database of a newer program."""
     newest = _scripts().get_current_head()
-    with store.connected() as connection:
-        present = _revision(connection)
-        if present == newest:
-            return False
-        if present is not None and present not in {script.revision for script in _scripts().walk_revisions()}:
-            raise BadConfiguration(
-                f"The database is of a newer version (revision {present}) than this program",
-                hint="Install the newer threadbridge again, or restore a backup.",
-            )
+    present = store.read_now(_revision)
+    if present == newest:
+        return False
+    if present is not None and present not in {script.revision for script in _scripts().walk_revisions()}:
+        raise BadConfiguration(
+            f"The database is of a newer version (revision {present}) than this program",
+            hint="Install the newer threadbridge again, or restore a backup.",
+        )
     to_revision(store, "head")
     return True
 
@@ -48,12 +47,11 @@ def to_revision(store: Store, revision: str) -> None:
             command.upgrade(config, revision)
 
 
-def _revision(connection: Connection) -> str | None:
-    with connection.begin():
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        return found
+def _revision(tx: Tx) -> str | None:
+    if not inspect(tx.connection).has_table("alembic_version"):
+        return None
+    found: str | None = tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
 
 
 def _config() -> AlembicConfig:

@@ -42,6 +42,13 @@ def save_peer(tx: Tx, peer: Peer, host: str) -> None:
         "fetched_at": tx.now,
     }
     renewed = {key: value for key, value in values.items() if key != "uri"}
+    p = schema.peers
+    # A key passes from one actor of a server to another when an account is made anew there. It cannot be both's.
+    tx.execute(
+        update(p)
+        .where(p.c.key_id == peer.key_id, p.c.uri != peer.uri)
+        .values(key_id=func.substr(p.c.uri, 1, 2000) + " had one")
+    )
     tx.execute(
         tx.insert(schema.peers)
         .values(**values)

@@ -67,16 +67,16 @@ def _turns(tx: Tx, after: int) -> list[tuple[int, list[int]]]:
     # The first of each lane, not EXISTS: PostgreSQL would make that a hash of everything that is due.
     first = {
         lane: select(func.min(_d.c.due_at))
-        .where(schema.waiting, _d.c.account_id == walk.c.id, _d.c.lane == lane, _unleased(tx))
+        .where(schema.waiting, _d.c.account_id == walk.c.id, _d.c.lane == lane, _d.c.due_at <= tx.now, _unleased(tx))
         .scalar_subquery()
         for lane in lanes
     }
     rows = tx.execute(
         select(walk.c.id, *first.values())
-        .where(walk.c.id.is_not(None), or_(*(due_at <= tx.now for due_at in first.values())))
+        .where(walk.c.id.is_not(None), or_(*(due_at.is_not(None) for due_at in first.values())))
         .limit(_ACCOUNTS_AT_ONCE)
     )
-    return [(row.id, [lane for lane in lanes if row[1 + lane] and row[1 + lane] <= tx.now]) for row in rows]
+    return [(row.id, [lane for lane in lanes if row[1 + lane] is not None]) for row in rows]
 
 
 def take(

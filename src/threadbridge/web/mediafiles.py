@@ -11,6 +11,7 @@ from starlette.routing import Route
 from threadbridge.activitypub.ids import media_type_of
 from threadbridge.errors import NotFound
 from threadbridge.services import Services
+from threadbridge.web.responses import matches
 
 _NAME = re.compile(r"([0-9a-f]{64})(\.[a-z0-9]{3,4})")
 
@@ -36,7 +37,8 @@ def routes(services: Services) -> list[Route]:
             "Access-Control-Allow-Origin": "*",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
-        if f'"{match[1]}"' in request.headers.get("if-none-match", ""):
+        held = request.headers.get("if-none-match")
+        if held is not None and matches(held.encode("latin-1"), headers["ETag"].encode()):
             return Response(status_code=304, headers=headers)
         return FileResponse(path, headers=headers, media_type=media_type)
 
