@@ -56,7 +56,7 @@ HOMES = {
 
 
 def modules() -> list[tuple[str, ast.Module]]:
-    """(dotted name below threadbridge, syntax tree) of every module; migrations apart, whose form Alembic dictates."""
+    """(dotted name below threadbridge, syntax tree) of every module but migrations, whose form Alembic dictates."""
     found = []
     for path in sorted(SRC.rglob("*.py")):
         relative = path.relative_to(SRC)

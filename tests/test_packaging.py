@@ -40,7 +40,7 @@ sys.meta_path.insert(0, Missing())
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("the wheel")
-    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
+    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run([sys.executable, "-m", "pip", *build], check=True)
     return next(folder.glob("threadbridge-*.whl"))
 
@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's files, to be put first on the path."""
     folder = tmp_path_factory.mktemp("installed here")
-    install = ["install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--target", str(folder), str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True)
     (folder / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
     return folder

@@ -119,7 +119,7 @@ async def _rate(port: int, requests: Sequence[bytes], seconds: float, connection
     made = []
     for number in range(connections):
         mine = requests[number * share : (number + 1) * share] if len(requests) >= connections else requests
-        _, connection = await loop.create_connection(lambda mine=mine: _Connection(mine, ahead, 0), "127.0.0.1", port)
+        _, connection = await loop.create_connection(partial(_Connection, mine, ahead, 0), "127.0.0.1", port)
         made.append(connection)
     await asyncio.sleep(seconds * 0.2)
     before, started = sum(connection.answered for connection in made), time.perf_counter()

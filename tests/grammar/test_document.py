@@ -343,6 +343,7 @@ def test_kinds() -> None:
     assert document.kind_of({"type": "Note"}) == "Note"
     assert document.kind_of({}) is None
     assert document.kind_of("https://a.example/1") is None
-    for wrong in (["Note"], 1, "", "x" * 101, {"id": "Note"}):
+    assert document.kind_of({"type": ["foaf:Person", "Person"]}) == "Person"
+    for wrong in (["Note", "Article"], [], ["a:b"], 1, "", "x" * 101, {"id": "Note"}):
         with pytest.raises(Invalid):
             document.kind_of({"type": wrong})

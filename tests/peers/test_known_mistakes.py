@@ -252,11 +252,12 @@ def silent_server() -> Iterator[str]:
             connection.close()
 
 
-def test_20_the_same_like_is_counted_once(tmp_path: Path) -> None:
+def test_20_the_same_activity_has_its_effect_once(tmp_path: Path) -> None:
     with scene(tmp_path, worker=False) as (bridge, stranger, me, post):
-        like = stranger.activity("Like", post)
-        for where in (f"{me}/inbox", f"{bridge.base}/ap/inbox", f"{me}/inbox"):
-            assert stranger.post(where, like).status_code == 202
+        for activity in (stranger.activity("Like", post), stranger.activity("Follow", me)):
+            for where in (f"{me}/inbox", f"{bridge.base}/ap/inbox", f"{me}/inbox"):
+                assert stranger.post(where, activity).status_code == 202
+        assert answers_in(bridge, "Accept") == 1
         assert bridge.get(f"{post}/likes").json()["totalItems"] == 1
 
 

@@ -188,7 +188,7 @@ def test_several_that_start_together_make_one_database(
         process.stdin.write("go\n")
         process.stdin.flush()
     answers = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], answers
+    assert [process.returncode for process in processes] == [0, 0, 0], [said for _, said in answers]
     assert len({out for out, _ in answers}) == 1
     assert migrate.to_newest(empty) is False
 

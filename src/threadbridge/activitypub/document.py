@@ -27,6 +27,8 @@ INTEGER_MAX = 2**53
 NUMBER_LENGTH_MAX = 64
 
 _CONTEXT = "@context"
+_CARRIED = frozenset({"@type", "@id"})
+_CARRIED = frozenset({"@type", "@id"})
 _ACTIVITYSTREAMS = frozenset(
     f"{scheme}://www.w3.org/ns/activitystreams{end}" for scheme in ("https", "http") for end in ("", "#")
 )
@@ -121,11 +123,12 @@ def _constant(text: str) -> NoReturn:
 
 def _check_values(document: dict[str, Any]) -> None:
     """Limits and forbidden characters everywhere; forbidden names everywhere but inside `@context`, whose term
-    definitions hold `@id` and `@type` by nature."""
+    definitions hold `@id` and `@type` by nature, and inside `attachment` and `tag`, where schema.org's own things are
+    carried and nothing is read by its `@type`. What rearranges a document is refused everywhere."""
     count = 0
-    waiting: list[tuple[Any, bool]] = [(document, False)]
+    waiting: list[tuple[Any, frozenset[str] | None]] = [(document, frozenset())]
     while waiting:
-        value, in_context = waiting.pop()
+        value, allowed = waiting.pop()
         count += 1
         if count > NODES_MAX:
             raise Invalid(f"The document has more than {NODES_MAX} values")
@@ -135,13 +138,16 @@ def _check_values(document: dict[str, Any]) -> None:
             if len(value) > MEMBERS_MAX:
                 raise Invalid(f"The document has an object or list with more than {MEMBERS_MAX} members")
             if isinstance(value, list):
-                waiting.extend((item, in_context) for item in value)
+                waiting.extend((item, allowed) for item in value)
                 continue
             for name, member in value.items():
                 _check_characters(name)
-                if name.startswith("@") and name != _CONTEXT and not in_context:
+                if name.startswith("@") and name != _CONTEXT and allowed is not None and name not in allowed:
                     raise Invalid(f"The document uses {name[:40]}; only plain ActivityStreams names are read here")
-                waiting.append((member, in_context or name == _CONTEXT))
+                if name == _CONTEXT or allowed is None:
+                    waiting.append((member, None))
+                else:
+                    waiting.append((member, _CARRIED if name in ("attachment", "tag") else allowed))
 
 
 def _check_characters(text: str) -> None:
@@ -174,8 +180,13 @@ def one_id(value: Any, what: str) -> str:
 
 
 def kind_of(value: Any) -> str | None:
-    """The `type` of an object, a single string; None when there is none. Raises Invalid for lists and the like."""
+    """The `type` of an object, one string; None when there is none. Of a list the one name that is ActivityStreams'
+    own is taken (ActivityPods writes `["foaf:Person", "Person"]`); with several of those, readers would differ, so
+    that is Invalid, like everything else."""
     kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, list):
+        plain = [name for name in kind if isinstance(name, str) and ":" not in name]
+        kind = plain[0] if len(plain) == 1 and len(kind) <= 10 else kind
     if kind is not None and (not isinstance(kind, str) or not 0 < len(kind) <= 100):
         raise Invalid("type must be one short string")
     return kind

@@ -73,6 +73,9 @@ class Ids:
         """Id of an Accept: the number of the follow it answers and the time, since a repeated Follow gets another."""
         return f"{self.actor(account_id)}#accepts/{follow}-{_microseconds(at)}"
 
+    def update_actor(self, account_id: int, changed: datetime) -> str:
+        return f"{self.actor(account_id)}#updates/{_microseconds(changed)}"
+
     # ── posts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def post(self, account_id: int, post_id: int) -> str:

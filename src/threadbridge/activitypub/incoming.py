@@ -185,7 +185,8 @@ def same_origin(first: str, second: str) -> bool:
 def read(document: Mapping[str, Any]) -> Activity:
     """The activity in a decoded document; raises Invalid with the property that is wrong."""
     kind = _standing(document)
-    actor = one_id(document.get("actor"), "actor")
+    said_by = document.get("actor")
+    actor = one_id(said_by[0] if isinstance(said_by, list) and len(said_by) == 1 else said_by, "actor")
     activity_id = one_id(document.get("id"), "id")
     if not same_origin(activity_id, actor):
         raise Invalid("The activity's id and its actor are not on the same server")

@@ -45,8 +45,12 @@ REPLIES_CHARACTERS_MAX = 6_000
 _ACTOR_CONTEXT: list[Any] = [
     ACTIVITYSTREAMS,
     SECURITY,
-    "https://purl.archive.org/socialweb/webfinger",
     {
+        # Defined here rather than by its address: few readers have that document, and some would fetch it.
+        "webfinger": {
+            "@id": "https://purl.archive.org/socialweb/webfinger#webfinger",
+            "@type": "http://www.w3.org/2001/XMLSchema#string",
+        },
         "manuallyApprovesFollowers": "as:manuallyApprovesFollowers",
         "toot": "http://joinmastodon.org/ns#",
         "featured": {"@id": "toot:featured", "@type": "@id"},
@@ -101,7 +105,8 @@ class PostSurroundings:
 
     `mentions` maps source user names to actors on this server; `continuations` are ids of the owner's own posts
     that continue it; `answers` are ids of received replies; `thread_id` is the first post of the owner's thread;
-    `quoted` is (account id, post id) of a quoted post on this server.
+    `quoted` is (account id, post id) of a quoted post on this server; `parent_gone` says that the post which this one
+    continues was deleted.
     """
 
     mentions: Mapping[str, MentionTarget] = field(default_factory=dict)
@@ -109,6 +114,7 @@ class PostSurroundings:
     answers: Sequence[str] = ()
     thread_id: int | None = None
     quoted: tuple[int, int] | None = None
+    parent_gone: bool = False
 
 
 # ── actors ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,6 +167,23 @@ def actor(ids: Ids, account: Account, public_pem: str) -> Document:
             }
         )
     return document
+
+
+def update_actor(ids: Ids, account: Account, public_pem: str) -> Document:
+    """Update of an account whose profile changed, with the whole actor document: other servers look again by
+    themselves only after a day or a week."""
+    me = ids.actor(account.id)
+    described = actor(ids, account, public_pem)
+    return {
+        "@context": described.pop("@context"),
+        "id": ids.update_actor(account.id, account.changed_at),
+        "type": "Update",
+        "actor": me,
+        "published": timestamp(account.changed_at),
+        "to": [PUBLIC],
+        "cc": [ids.collection(account.id, "followers")],
+        "object": described,
+    }
 
 
 def bio_html(ids: Ids, account: Account) -> str:
@@ -235,7 +258,8 @@ def _whole_note(ids: Ids, account: Account, post: Post, around: PostSurroundings
         "type": "Note",
         "attributedTo": me,
         "url": post.original_url or ids.page(account.handle, post.id),
-        "inReplyTo": ids.post(account.id, post.parent_id) if post.parent_id else None,
+        # Never an address that answers 410: Misskey drops a post whose parent it cannot fetch.
+        "inReplyTo": ids.post(account.id, post.parent_id) if post.parent_id and not around.parent_gone else None,
         "summary": "Spoiler" if post.spoilers else None,
         "sensitive": post.sensitive,
         "published": timestamp(min(post.published, now)),

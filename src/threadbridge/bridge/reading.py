@@ -20,6 +20,8 @@ from threadbridge.bridge import cadence, compare
 from threadbridge.bridge.cadence import Trouble
 from threadbridge.bridge.compare import NOT_ANSWERED, Changes, Copied, News, Plan
 from threadbridge.bridge.copying import Copier, Outcome
+from threadbridge.delivery import outbox
+from threadbridge.domain.accounts import AccountState
 from threadbridge.domain.source import Listing, Source, SourceMedia, SourcePage, SourcePost, SourceProfile
 from threadbridge.errors import NetworkError, SourceError
 from threadbridge.media.sniff import kind_of
@@ -150,7 +152,7 @@ class Reader:
             outcome = await self._copier.fetched(profile.avatar, insist=False)
             if isinstance(outcome, MediaRow) and kind_of(outcome.media_type) == "image":
                 avatar = outcome
-        changed = await self.store.transact(_take_profile, account_id, profile, avatar)
+        changed = await self.store.transact(_take_profile, self.ids, account_id, profile, avatar)
         if avatar is not None and profile.avatar is not None:
             _remember(self._avatars, account_id, profile.avatar.key)
         return changed
@@ -305,11 +307,11 @@ def _refer(tx: Tx, account_id: int, source: str, references: Sequence[Reference]
         accounts.touch(tx, account_id)
 
 
-def _take_profile(tx: Tx, account_id: int, profile: SourceProfile, avatar: MediaRow | None) -> bool:
+def _take_profile(tx: Tx, ids: Ids, account_id: int, profile: SourceProfile, avatar: MediaRow | None) -> bool:
     if avatar is not None:
         posts.add_media(tx, avatar)
     connections.profile_read(tx, account_id)
-    return accounts.update_profile(
+    changed = accounts.update_profile(
         tx,
         account_id,
         name=profile.name or None,
@@ -318,6 +320,11 @@ def _take_profile(tx: Tx, account_id: int, profile: SourceProfile, avatar: Media
         avatar=avatar.sha256 if avatar else None,
         joined_at=profile.joined,
     )
+    account = accounts.by_id(tx, account_id)
+    speaks = account is not None and account.state is AccountState.ACTIVE and account.followers_count > 0
+    if changed and account is not None and speaks:
+        outbox.announce_profile(tx, ids, account)
+    return changed
 
 
 def _attachment(item: SourceMedia, plan: Plan, outcomes: Mapping[str, Outcome]) -> NewAttachment:

@@ -28,13 +28,13 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
 
     Followers get everything. Changes of a post go also to whoever received the post (the ledger) and to those who
     liked, boosted or answered it: they hold copies. A change waits until everybody is written down to whom the post
-    itself goes; otherwise a deletion could overtake it, and the post would stay over there for ever.
+    itself goes, and a continuation until that is so for what it continues; otherwise a deletion could overtake its
+    post, which would stay over there for ever, and a thread begin with its second part.
     """
     said = ledger.activity(tx, int(job.arguments["activity"]))
     if said is None or not jobs.progress(tx, job, job.arguments):
         return None
-    before = ledger.said_before(tx, said)
-    if any(not done and jobs.wanted(tx, FAN_OUT, str(number)) for number, done in before.items()):
+    if any(jobs.wanted(tx, FAN_OUT, str(number)) for number in ledger.unaddressed_before(tx, said)):
         jobs.again(tx, job, tx.now + _TURN)
         return None
     lane = ledger.LANE_POST if said.kind == "Create" else ledger.LANE_CHANGE
@@ -52,7 +52,7 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     assert said.post_id is not None
     # Through the earlier activities one by one: each has its recipients in order in an index.
     place, after = int(job.arguments.get("of", 0)), str(job.arguments["after"])
-    number = min((number for number in before if number >= place), default=None)
+    number = min((number for number in ledger.said_before(tx, said) if number >= place), default=None)
     if number is not None:
         holders = ledger.recipients(tx, number, after=after if number == place else "", limit=CHUNK)
         ledger.add_deliveries(tx, said, holders, lane=lane, due_at=due_at)

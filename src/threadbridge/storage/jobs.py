@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -145,16 +145,6 @@ def again(tx: Tx, job: Job, due_at: datetime) -> None:
         .where(_j.c.id == job.id, _j.c.lease == job.lease)
         .values(due_at=due_at, leased_until=None, attempts=0, reason=None)
     )
-
-
-def bring_forward(tx: Tx, kind: str, keys: Sequence[str]) -> None:
-    """Let these jobs of a kind be due now (a start after a stop)."""
-    for start in range(0, len(keys), 500):
-        tx.execute(
-            update(_j)
-            .where(_j.c.kind == kind, _j.c.key.in_(keys[start : start + 500]), _j.c.due_at > tx.now)
-            .values(due_at=tx.now)
-        )
 
 
 def drop(tx: Tx, kind: str, key: str) -> None:

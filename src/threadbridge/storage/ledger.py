@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Integer, bindparam, func, select, update
+from sqlalchemy import Integer, and_, bindparam, func, select, update
 
 from threadbridge.storage import hosts, schema
 from threadbridge.storage.store import Tx
@@ -135,13 +135,19 @@ def recipients(tx: Tx, activity_id: int, *, after: str = "", limit: int = 500) -
     return [(row.inbox, row.host) for row in rows]
 
 
-def said_before(tx: Tx, said: Activity) -> dict[int, bool]:
-    """{id: whether all its recipients are written down} of the earlier activities about the same post, oldest
-    first."""
-    rows = tx.execute(
-        select(_a.c.id, _a.c.fanned_out_at).where(_a.c.post_id == said.post_id, _a.c.id < said.id).order_by(_a.c.id)
-    )
-    return {row.id: row.fanned_out_at is not None for row in rows}
+def said_before(tx: Tx, said: Activity) -> list[int]:
+    """Ids of the earlier activities about the same post, oldest first."""
+    if said.post_id is None:
+        return []
+    rows = tx.execute(select(_a.c.id).where(_a.c.post_id == said.post_id, _a.c.id < said.id).order_by(_a.c.id))
+    return [row.id for row in rows]
+
+
+def unaddressed_before(tx: Tx, said: Activity) -> list[int]:
+    """Ids of the earlier activities that this one must not overtake (about the same thread), and whose recipients
+    are not all written down."""
+    earlier = and_(_a.c.order_key == said.order_key, _a.c.id < said.id)
+    return [row.id for row in tx.execute(select(_a.c.id).where(earlier, _a.c.fanned_out_at.is_(None)))]
 
 
 # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -377,6 +377,13 @@ activities = _table(
     Column("body", LargeBinary, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("fanned_out_at", Moment),
+    Index(
+        "ix_activities_unaddressed",
+        "order_key",
+        "id",
+        sqlite_where=text("fanned_out_at IS NULL"),
+        postgresql_where=text("fanned_out_at IS NULL"),
+    ),
 )
 """Activities we said, as the exact bytes. `order_key` names the object whose activities must arrive in order."""
 
@@ -401,9 +408,9 @@ deliveries = _table(
     Column("reason", Text),
     UniqueConstraint("activity_id", "inbox"),
     CheckConstraint("state IN ('waiting','delivered','refused','gone','given_up')", name="state"),
-    Index("ix_deliveries_order", "order_key", "inbox", "id"),
     Index("ix_deliveries_post", "post_id", "state", "activity_id"),
-    # Three ways of looking at what waits; they hold nothing else, so the rows that have ended cost them nothing.
+    # Ways of looking at what waits; they hold nothing else, so the rows that have ended cost them nothing.
+    _index_of_waiting("ix_deliveries_order", "order_key", "inbox", "id"),
     _index_of_waiting("ix_deliveries_due", "due_at"),
     _index_of_waiting("ix_deliveries_turn", "account_id", "lane", "due_at", "host"),
     _index_of_waiting("ix_deliveries_host", "host", "due_at"),

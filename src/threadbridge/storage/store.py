@@ -396,7 +396,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may be starting just now
     except OSError as error:
         raise BadConfiguration(
             f"The data folder {folder} cannot be written",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 
 from threadbridge.activitypub import text
 from threadbridge.activitypub.ids import Ids
@@ -15,6 +15,7 @@ from threadbridge.storage import people, schema
 from threadbridge.storage.store import Tx
 
 _SHOWN = 50
+_SOURCE_HOSTS = ("www.threads.com", "www.threads.net", "threads.com", "threads.net")
 
 
 def of_post(tx: Tx, ids: Ids, post: Post) -> PostSurroundings:
@@ -37,6 +38,8 @@ def of_posts(tx: Tx, ids: Ids, page: Sequence[Post]) -> dict[int, PostSurroundin
     for row in rows:
         if len(continued.setdefault(row.parent_id, [])) < _SHOWN:
             continued[row.parent_id].append(row.id)
+    parents = [post.parent_id for post in page if post.parent_id]
+    buried = {row.id for row in tx.execute(select(p.c.id).where(p.c.id.in_(parents), p.c.deleted_at.is_not(None)))}
     quoted_ids = [post.quoted_id for post in page if post.quoted_id]
     owners = {
         row.id: row.account_id
@@ -49,6 +52,7 @@ def of_posts(tx: Tx, ids: Ids, page: Sequence[Post]) -> dict[int, PostSurroundin
             answers=answers.get(post.id, ()),
             thread_id=post.thread_id,
             quoted=(owners[post.quoted_id], post.quoted_id) if post.quoted_id and post.quoted_id in owners else None,
+            parent_gone=post.parent_id in buried,
         )
         for post in page
     }
@@ -59,7 +63,15 @@ def _mentioned(tx: Tx, ids: Ids, page: Sequence[Post]) -> dict[str, MentionTarge
     if not names:
         return {}
     a = schema.accounts
-    rows = tx.execute(select(a.c.id, a.c.handle).where(a.c.handle.in_(names), a.c.state != "gone"))
-    return {
-        row.handle: MentionTarget(ids.actor(row.id), ids.profile(row.handle), ids.acct(row.handle)) for row in rows
-    }
+    profiles = [f"https://{host}/@{name}" for name in names for host in _SOURCE_HOSTS]
+    rows = tx.execute(
+        select(a.c.id, a.c.handle, a.c.source_url).where(
+            a.c.state != "gone", or_(a.c.handle.in_(names), func.lower(a.c.source_url).in_(profiles))
+        )
+    )
+    # By the name at the source: the handle here may be another, and somebody else's name there.
+    found = {}
+    for row in rows:
+        name = row.source_url.rstrip("/").rpartition("/")[2].lstrip("@").lower() if row.source_url else row.handle
+        found[name] = MentionTarget(ids.actor(row.id), ids.profile(row.handle), ids.acct(row.handle))
+    return found
