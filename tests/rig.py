@@ -34,7 +34,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from threadbridge import server
-from threadbridge.config import Config
+from threadbridge.config import fixed
 from threadbridge.domain.accounts import Account
 from threadbridge.services import Ground, Services, open_ground, open_services
 from threadbridge.storage import accounts, posts, schema
@@ -199,7 +199,7 @@ def running_bridge(
     """A bridge with server and worker on a free loopback port."""
     sock = free_socket()
     base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    config = Config(
+    config = fixed(
         data_dir=folder,
         database_url=database_url,
         allowed_private_networks=LOOPBACK,

@@ -172,7 +172,6 @@ def test_work_that_nobody_wants_any_more_is_dropped(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["short", "x" * 128, "x" * 129, "https://h.example/" + "ä" * 3000])
-@pytest.mark.parametrize("text", ["short", "x" * 128, "x" * 129, "https://h.example/" + "ä" * 3000])
 def test_keys_fit_and_stay_apart(store: Store, text: str) -> None:
     keys = {jobs.key_of(text), jobs.key_of(text + "1"), jobs.key_of(text + "2")}
     assert len(keys) == 3
