@@ -129,10 +129,10 @@ def crowd(loop: BackgroundLoop, sock: socket.socket | None = None, **given: Any)
 def follow(bridge: Bridge, account: Account, people: Crowd, *names: str) -> None:
     """These people follow, and have heard that they may."""
     actor = bridge.ground.ids.actor(account.id)
+    before = len(people.of_kind("Accept"))
     for name in names:
-        before = len(people.of_kind("Accept"))
         assert people.says(name, f"{bridge.base}/ap/inbox", "Follow", actor).status_code == 202
-        eventually(lambda before=before: len(people.of_kind("Accept")) > before)  # type: ignore[misc]
+    eventually(lambda: len(people.of_kind("Accept")) >= before + len(names))
 
 
 def publish(bridge: Bridge, account: Account, text: str = "Hello") -> int:
@@ -184,6 +184,9 @@ def ledger_rows(bridge: Bridge, **where: Any) -> list[Any]:
 
 def drained(bridge: Bridge, seconds: float = 10.0) -> None:
     """Wait until nothing is left to address or to deliver."""
-    eventually(
-        lambda: not bridge.count("deliveries", state="waiting") and not bridge.count("jobs", kind="fan_out"), seconds
-    )
+
+    def done() -> bool:
+        # In this order: addressing writes the deliveries and ends its job in one transaction.
+        return not bridge.count("jobs", kind="fan_out") and not bridge.count("deliveries", state="waiting")
+
+    eventually(done, seconds)

@@ -87,7 +87,8 @@ def test_a_resume_that_meets_a_worker_about_to_drop_the_job_wins(here: Place) ->
     here.followed(1)
     here.bridge.stop_worker()
     here.bridge.ground.store.transact_now(pause.pause, here.account().id, "test")
-    (taken,) = here.bridge.ground.store.transact_now(jobs.take, [connections.READ], 30.0, 1)
+    # It may not be due for a moment.
+    (taken,) = eventually(lambda: here.bridge.ground.store.transact_now(jobs.take, [connections.READ], 30.0, 1))
     resume_now(here)
     assert not here.bridge.ground.store.transact_now(jobs.finish, taken)
     here.bridge.start_worker()

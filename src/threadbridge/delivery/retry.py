@@ -92,19 +92,20 @@ def judge(
     words = describe(answer)
     if answer.status == 410:
         return Outcome("gone", words)
-    if _is_trouble(answer.status) and not answer.ours:
+    if is_trouble(answer.status) and not answer.ours:
         return _later(
             answer, words, kind=kind, attempts=attempts, created_at=created_at, now=now, spread=spread,
             host_failures=host_failures,
         )  # fmt: skip
     # A server that was down for days, and answers 404 until it is up again, has refused for the first time only now.
-    refusals = attempts if answer.ours or not _is_trouble(previous) else 0
+    refusals = attempts if answer.ours or not is_trouble(previous) else 0
     if refusals < len(REFUSED_SCHEDULE):
         return Outcome("waiting", words, due_at=now + _jittered(REFUSED_SCHEDULE[refusals], spread))
     return Outcome("refused", words)
 
 
-def _is_trouble(status: int | None) -> bool:
+def is_trouble(status: int | None) -> bool:
+    """Whether an answer blames the whole host; None is no answer."""
     return status is None or status >= 500 or status in _LATER
 
 

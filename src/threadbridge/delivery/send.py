@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -57,7 +58,7 @@ class Sender:
         self._bodies: OrderedDict[int, bytes] = OrderedDict()
         self._busy: Counter[str] = Counter()
         self._under_way: dict[int, Claimed] = {}
-        self._outcomes: list[tuple[Claimed, Answer, Scheme | None]] = []
+        self._outcomes: list[_Ended] = []
         self._after_account = 0
         # Signing releases the interpreter's lock, so two threads sign on two cores.
         self._signers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="signer")
@@ -136,16 +137,21 @@ class Sender:
                     answer, learnt = second, other
         except asyncio.CancelledError:
             # Not settled: the lease runs out and the next worker takes it.
+            self._free(row.host)
             raise
         except Exception as error:
             log.exception("a delivery failed in an unforeseen way", inbox=row.inbox)
             answer = Answer(None, f"internal trouble: {type(error).__name__}")
-        finally:
-            self._busy[row.host] -= 1
-            if self._busy[row.host] <= 0:
-                del self._busy[row.host]
-        self._outcomes.append((row, answer, learnt))
+        self._outcomes.append(_Ended(row, answer, learnt))
+        if not retry.is_trouble(answer.status):
+            # After trouble the place is kept until it is written down, or the next one would run into it as well.
+            self._free(row.host)
         self._room.set()
+
+    def _free(self, host: str) -> None:
+        self._busy[host] -= 1
+        if self._busy[host] <= 0:
+            del self._busy[host]
 
     async def _post(self, row: Claimed, body: bytes, scheme: Scheme) -> Answer:
         key = self._keys.get(row.account_id) or await self._key(row.account_id)
@@ -191,8 +197,10 @@ class Sender:
             return
         await self._store.transact(_settle, batch, [random.uniform(-1, 1) for _ in batch])  # noqa: S311 (jitter)
         del self._outcomes[: len(batch)]
-        for row, _, _ in batch:
-            self._under_way.pop(row.id, None)
+        for ended in batch:
+            self._under_way.pop(ended.row.id, None)
+            if retry.is_trouble(ended.answer.status):
+                self._free(ended.row.host)
         self._room.set()
 
     async def _extend_for_ever(self) -> None:
@@ -206,10 +214,20 @@ class Sender:
                     log.warning("leases could not be extended", error=str(error))
 
 
-def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads: list[float]) -> None:
-    failing = hosts.failures(tx, {row.host for row, _, _ in batch})
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An attempt that is over: what was answered, and the signature scheme that it taught us."""
+
+    row: Claimed
+    answer: Answer
+    learnt: Scheme | None
+
+
+def _settle(tx: Tx, batch: list[_Ended], spreads: list[float]) -> None:
+    failing = hosts.failures(tx, {ended.row.host for ended in batch})
     settled: list[Settled] = []
-    for (row, answer, learnt), spread in zip(batch, spreads, strict=True):
+    for ended, spread in zip(batch, spreads, strict=True):
+        row, answer = ended.row, ended.answer
         outcome: Outcome = retry.judge(
             answer,
             kind=row.kind,
@@ -234,7 +252,7 @@ def _settle(tx: Tx, batch: list[tuple[Claimed, Answer, Scheme | None]], spreads:
                 host_trouble=outcome.host_trouble,
                 held_until=outcome.held_until,
                 asked_until=outcome.asked_until,
-                scheme=learnt,
+                scheme=ended.learnt,
             )
         )
     ledger.settle(tx, settled)
