@@ -79,6 +79,12 @@ class Worker:
                 except ThreadbridgeError as error:
                     log.warning("jobs could not be taken", error=str(error))
                     taken = 0
+                except Exception:
+                    log.exception("jobs could not be taken")
+                    taken = 0
+                if (sending.done() or extending.done()) and not self._stopping.is_set():
+                    # Better a process that ends, and is started again, than one that looks alive and sends nothing.
+                    raise RuntimeError("a part of the worker ended by itself")
                 if not taken:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._stopping.wait(), 0.2)
@@ -134,8 +140,10 @@ class Worker:
             await asyncio.sleep(LEASE_SECONDS / 4)
             held = [(job.id, job.lease) for job, _ in self._held.values()]
             if held:
-                with suppress(ThreadbridgeError):
+                try:
                     await self._services.store.transact(jobs.extend, held, LEASE_SECONDS)
+                except Exception as error:
+                    log.warning("leases of jobs could not be extended", error=str(error))
 
 
 def _at_start(tx: Tx) -> None:

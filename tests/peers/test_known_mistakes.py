@@ -285,17 +285,12 @@ def test_22_what_is_deleted_is_410_and_its_id_is_never_used_again(tmp_path: Path
         assert (answer.status_code, answer.json()["type"]) == (410, "Tombstone")
 
 
-def test_23_a_changed_key_is_fetched_once_and_not_with_every_forgery(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inbox, "KEY_FRESH_SECONDS", 0.3)
+def test_23_a_changed_key_is_fetched_once_and_not_with_every_forgery(tmp_path: Path) -> None:
     with scene(tmp_path, worker=False) as (_bridge, stranger, me, post):
         assert stranger.post(f"{me}/inbox", stranger.activity("Follow", me)).status_code == 202
-        time.sleep(0.4)
         stranger.key = a_key(3)
         assert stranger.post(f"{me}/inbox", stranger.activity("Like", post)).status_code == 202
         before = len(stranger.fetched)
-        monkeypatch.setattr(inbox, "KEY_FRESH_SECONDS", 300.0)
         for _ in range(5):
             assert stranger.post(f"{me}/inbox", stranger.activity("Announce", post), key=a_key(4)).status_code == 401
         assert len(stranger.fetched) - before <= 1

@@ -102,6 +102,17 @@ def test_an_extended_lease_lasts(store: Store, clock: Clock) -> None:
     assert [row.lease for row in take(store)] == [taken_over.lease + 1]
 
 
+def test_what_is_given_back_by_its_holder_can_be_taken_at_once(store: Store, clock: Clock) -> None:
+    address(store, said(store, account(store)), "a.example", "b.example")
+    one, two = take(store)
+    store.transact_now(turns.release, [(one.id, one.lease), (two.id, two.lease + 1)])
+    (again,) = take(store)
+    assert (again.id, again.lease, again.attempts) == (one.id, one.lease + 1, 0)
+    settle(store, again)
+    store.transact_now(turns.release, [(again.id, again.lease)])
+    assert take(store) == []
+
+
 def test_what_is_settled_under_an_old_lease_has_no_effect(store: Store, clock: Clock) -> None:
     address(store, said(store, account(store)), "a.example")
     (old,) = take(store)

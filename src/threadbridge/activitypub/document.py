@@ -27,7 +27,11 @@ INTEGER_MAX = 2**53
 NUMBER_LENGTH_MAX = 64
 
 _CONTEXT = "@context"
+# Inboxes are in the ledger's indexes, together with other columns; PostgreSQL holds 2,704 bytes in one entry.
+ADDRESS_MAX = 1000
 _CARRIED = frozenset({"@type", "@id"})
+# Inboxes are in the ledger's indexes, together with other columns; PostgreSQL holds 2,704 bytes in one entry.
+ADDRESS_MAX = 1000
 _CARRIED = frozenset({"@type", "@id"})
 _ACTIVITYSTREAMS = frozenset(
     f"{scheme}://www.w3.org/ns/activitystreams{end}" for scheme in ("https", "http") for end in ("", "#")
@@ -230,7 +234,10 @@ def address(value: Any, what: str) -> str:
     outside ASCII in its path are percent-encoded, as every client does before sending."""
     if not isinstance(value, str) or origin(value) is None:
         raise Invalid(f"{what} must be one http(s) URL")
-    return quote(value, safe=_URL_SAFE)
+    encoded = quote(value, safe=_URL_SAFE)
+    if len(encoded) > ADDRESS_MAX:
+        raise Invalid(f"{what} is longer than {ADDRESS_MAX} bytes")
+    return encoded
 
 
 def audience(value: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ signature covers it (Mastodon tries both, Fedify and Takahē sign the path only)
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,9 +70,10 @@ class Ids:
     def featured_tags(self, account_id: int) -> str:
         return f"{self.actor(account_id)}/collections/tags"
 
-    def accept(self, account_id: int, follow: int, at: datetime) -> str:
-        """Id of an Accept: the number of the follow it answers and the time, since a repeated Follow gets another."""
-        return f"{self.actor(account_id)}#accepts/{follow}-{_microseconds(at)}"
+    def accept(self, account_id: int, follow_uri: str, at: datetime) -> str:
+        """Id of an Accept: a digest of the Follow that it answers, and the time, since each Follow gets its own."""
+        digest = hashlib.sha256(follow_uri.encode()).hexdigest()[:16]
+        return f"{self.actor(account_id)}#accepts/{digest}-{_microseconds(at)}"
 
     def update_actor(self, account_id: int, changed: datetime) -> str:
         return f"{self.actor(account_id)}#updates/{_microseconds(changed)}"

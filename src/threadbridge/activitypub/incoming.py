@@ -37,6 +37,7 @@ _LIKES = frozenset({"Like", "EmojiReact"})
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}")
 
 NAME_MAX = 2048
+USERNAME_MAX = 200
 KEYS_MAX = 10
 ALIASES_MAX = 100
 
@@ -202,7 +203,10 @@ def read(document: Mapping[str, Any]) -> Activity:
         case "Create" | "Update":
             return _authored(kind, activity_id, actor, document)
         case "Delete":
-            return Delete(activity_id, actor, one_id(document.get("object"), "object"))
+            deleted = one_id(document.get("object"), "object")
+            # Or anybody could have ids of other servers written down as deleted before they come.
+            _check_own(deleted, actor, "The object")
+            return Delete(activity_id, actor, deleted)
         case "Block":
             return Block(activity_id, actor, one_id(document.get("object"), "object"))
         case _:
@@ -351,7 +355,7 @@ def read_actor(document: Mapping[str, Any]) -> IncomingActor:
     return IncomingActor(
         id=actor_id,
         kind=kind,
-        preferred_username=line(document.get("preferredUsername"), NAME_MAX),
+        preferred_username=line(document.get("preferredUsername"), USERNAME_MAX),
         name=line(document.get("name"), NAME_MAX),
         inbox=address(document.get("inbox"), "inbox"),
         shared_inbox=address(shared, "endpoints.sharedInbox") if shared not in (None, "") else None,

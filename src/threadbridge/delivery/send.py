@@ -77,6 +77,9 @@ class Sender:
                     taken = await self._take()
                 except ThreadbridgeError as error:
                     log.warning("deliveries could not be taken", error=str(error))
+                except Exception:
+                    # Whatever it is, the next turn may be better; a sender that ends in silence never is.
+                    log.exception("deliveries could not be taken")
                 if not taken:
                     # Until something has ended: its host has room for the next one.
                     await _wait(self._room, idle_seconds)
@@ -87,6 +90,8 @@ class Sender:
                 task.cancel()
             await asyncio.gather(*self._tasks, extending, settling, return_exceptions=True)
             await self._settle()
+            # Whether these arrived nobody knows; they go out again, under the same id, after the next start.
+            await self._store.transact(turns.release, [(row.id, row.lease) for row in self._under_way.values()])
             self._signers.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
@@ -190,6 +195,9 @@ class Sender:
                 # Kept in memory and tried again; if this process dies first, the leases run out.
                 log.warning("outcomes could not be written down", error=str(error))
                 await asyncio.sleep(1)
+            except Exception:
+                log.exception("outcomes could not be written down")
+                await asyncio.sleep(1)
 
     async def _settle(self) -> None:
         batch = self._outcomes[:500]
@@ -212,6 +220,8 @@ class Sender:
                     await self._store.transact(turns.extend, held, LEASE_SECONDS)
                 except ThreadbridgeError as error:
                     log.warning("leases could not be extended", error=str(error))
+                except Exception:
+                    log.exception("leases could not be extended")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ def received(tx: Tx, activity: incoming.Follow, heard: Heard) -> str | None:
         return "follows nobody here"
     if heard.peer.moved_to:
         return "follower has moved away"
-    number = people.follow(tx, account.id, heard.peer, activity.id)
+    people.follow(tx, account.id, heard.peer, activity.id)
     said = outgoing.accept(
         heard.ids,
         account.id,
-        heard.ids.accept(account.id, number, tx.now),
+        heard.ids.accept(account.id, activity.id, tx.now),
         outgoing.follow_said(activity.id, activity.actor, activity.object),
     )
     # To the personal inbox: a shared one may be slower, and somebody is waiting in front of a button.

@@ -53,11 +53,14 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     if heard.note is not None and heard.note.author != heard.peer.uri:
         raise Forbidden("The object is by somebody else than the activity says")
     people.save_peer(tx, heard.peer, host_of(heard.peer.uri))
-    if not people.first_hearing(tx, activity.id, activity.actor, "done"):
-        return Dropped("seen before")
+    # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
+    # the activity that really bears it. What was fetched has its effect once by the object's id and time.
     verb = VERBS.get(type(activity)) if isinstance(activity, FORWARDABLE) else None
     reason = verb(tx, activity, heard) if verb else "not confirmed by its origin"
-    return _counted(tx, activity, reason)
+    if reason is None:
+        return Done()
+    people.count_dropped(tx, kind_of(activity), reason)
+    return Dropped(reason)
 
 
 def _counted(tx: Tx, activity: Activity, reason: str | None) -> Outcome:

@@ -37,7 +37,7 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
         updated=note.updated,
         public=note.public,
     )
-    if people.heard_of(tx, note.uri) or not people.add_reply(tx, account_id, reply, note.original):
+    if people.heard_of(tx, note.uri, activity.actor) or not people.add_reply(tx, account_id, reply, note.original):
         return "known already, or deleted before it came"
     return None
 

@@ -40,10 +40,11 @@ def origin(url: str) -> str | None:
     """`scheme://host:port`, lower case and always with the port, of an http(s) id; None for anything else.
 
     Key ids, actor ids and activity ids all go through this one reader, so that no two checks can disagree about
-    whose address a string is. Refused: more than 2048 characters, user info, white space and control characters,
+    whose address a string is. Refused: more than 2048 bytes (what an index of
+    PostgreSQL holds is counted in bytes), user info, white space and control characters,
     back-slashes, hosts that are not ASCII (ids carry A-labels) or end with a dot, impossible ports.
     """
-    match = _ID.fullmatch(url) if len(url) <= URL_MAX else None
+    match = _ID.fullmatch(url) if len(url.encode("utf-8", "surrogatepass")) <= URL_MAX else None
     if match is None or ".." in match["host"] or not url.isprintable() or any(char.isspace() for char in url):
         return None
     scheme = match["scheme"].lower()

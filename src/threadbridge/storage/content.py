@@ -74,16 +74,16 @@ def twin(tx: Tx, account_id: int, source: str, post: SourcePost, claimed: Collec
     what its owner has taken away.
     """
     second = post.published.replace(microsecond=0)
-    known = select(schema.origins.c.post_id).where(
-        schema.origins.c.account_id == account_id, schema.origins.c.source == source
-    )
+    o = schema.origins
+    # Asked per post: a list of all that are known costs 19 ms with 70,000 of them.
+    known = select(o.c.id).where(o.c.post_id == _p.c.id, o.c.account_id == account_id, o.c.source == source).exists()
     rows = tx.execute(
         select(_p.c.id, _p.c.text, _p.c.deleted_at)
         .where(
             _p.c.account_id == account_id,
             _p.c.published >= second,
             _p.c.published < second + _SECOND,
-            _p.c.id.not_in(known),
+            ~known,
         )
         .order_by(_p.c.id)
     ).all()

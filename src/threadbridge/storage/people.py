@@ -128,6 +128,9 @@ def follow(tx: Tx, account_id: int, peer_: Peer, follow_uri: str) -> int:
             .where(f.c.id == number)
             .values(follow_uri=follow_uri, inbox=inbox, ended_at=None, ended_by=None, **since)
         )
+    # Whoever follows is there (again), whatever we were told before.
+    p = schema.peers
+    tx.execute(update(p).where(p.c.uri == peer_.uri, p.c.gone_at.is_not(None)).values(gone_at=None))
     if before is None or before.ended_at:
         _count_followers(tx, account_id, +1)
     return number
@@ -437,16 +440,15 @@ def replies_to(tx: Tx, post_id: int, *, limit: int = 100, public_only: bool = Tr
 def reply_uris(tx: Tx, post_ids: Sequence[int], limit: int = 50) -> dict[int, list[str]]:
     """{post id: ids of its public answers, oldest first}."""
     a = schema.replies
-    held: dict[int, list[str]] = {}
-    rows = tx.execute(
-        select(a.c.post_id, a.c.uri)
+    place = func.row_number().over(partition_by=a.c.post_id, order_by=(a.c.published, a.c.id)).label("place")
+    ranked = (
+        select(a.c.post_id, a.c.uri, place)
         .where(a.c.post_id.in_(post_ids), a.c.public, a.c.deleted_at.is_(None))
-        .order_by(a.c.published, a.c.id)
+        .subquery()
     )
-    for row in rows:
-        uris = held.setdefault(row.post_id, [])
-        if len(uris) < limit:
-            uris.append(row.uri)
+    held: dict[int, list[str]] = {}
+    for row in tx.execute(select(ranked).where(ranked.c.place <= limit).order_by(ranked.c.post_id, ranked.c.place)):
+        held.setdefault(row.post_id, []).append(row.uri)
     return held
 
 
@@ -501,10 +503,10 @@ def _hearing(dialect: str) -> ReturningInsert[Any]:
     return insert_.on_conflict_do_nothing().returning(seen.c.uri)
 
 
-def heard_of(tx: Tx, uri: str) -> bool:
-    """Whether an id is written down as heard (an object deleted before it came)."""
+def heard_of(tx: Tx, uri: str, peer_uri: str) -> bool:
+    """Whether this actor had an id written down as heard (its object deleted before it came)."""
     s = schema.seen_activities
-    return tx.execute(select(s.c.uri).where(s.c.uri == uri)).first() is not None
+    return tx.execute(select(s.c.uri).where(s.c.uri == uri, s.c.peer_uri == peer_uri)).first() is not None
 
 
 def forget_heard(tx: Tx, before: datetime) -> int:

@@ -33,7 +33,7 @@ from sqlalchemy.engine import URL, CursorResult, make_url
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import Executable
 
-from threadbridge.errors import BadConfiguration, DatabaseBusy, DiskFull, Unavailable
+from threadbridge.errors import BadConfiguration, DatabaseBusy, DiskFull, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -362,11 +362,14 @@ def _in_transaction(connection: Connection) -> bool:
 
 def _is_conflict(error: exc.DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
-    return state in ("40001", "40P01")
+    # 23505: somebody was first with the same key. The second run sees their row and decides anew.
+    return state in ("40001", "40P01", "23505")
 
 
 def _explained(error: exc.DBAPIError) -> Exception:
-    if isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError):
+    if isinstance(error, exc.DataError) or getattr(error.orig, "sqlstate", None) == "54000":
+        return Invalid("A value is longer than can be stored", detail=type(error.orig).__name__)
+    if isinstance(error, exc.IntegrityError | exc.ProgrammingError):
         # A mistake of ours. Its text can quote values, so it is not searched for words.
         return error
     message = str(error.orig)

@@ -244,3 +244,15 @@ def extend(tx: Tx, held: Sequence[tuple[int, int]], lease_seconds: float) -> Non
             .values(leased_until=tx.now + timedelta(seconds=lease_seconds)),
             [{"row": row, "held": lease} for row, lease in held],
         )
+
+
+def release(tx: Tx, held: Sequence[tuple[int, int]]) -> None:
+    """Let go of (delivery id, lease) pairs that were not carried to their end, so that nobody waits for the leases to
+    run out. They are as they were before they were taken."""
+    if held:
+        tx.execute(
+            update(_d)
+            .where(_d.c.id == bindparam("row"), _d.c.lease == bindparam("held"), schema.waiting)
+            .values(leased_until=None),
+            [{"row": row, "held": lease} for row, lease in held],
+        )

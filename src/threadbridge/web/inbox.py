@@ -54,6 +54,7 @@ FETCH_SECONDS = 4.0
 KEY_FRESH_SECONDS = 300.0
 KEYS_KEPT = 10_000
 HOST_NEWS_SECONDS = 15.0
+RETRY_SECONDS = 30.0
 _CLEAN_INLINE = 4_000
 _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/json")
 
@@ -62,10 +63,10 @@ _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/
 class _Known:
     peer: Peer
     key: VerifyingKey
-    fetched: float | None
-    """Monotonic time of the fetch; None when it came from the database."""
     until: float
     stored: bool = False
+    retried: float | None = None
+    """Monotonic time of the last fetch that a bad signature caused."""
 
 
 class Inbox:
@@ -115,11 +116,13 @@ class Inbox:
         try:
             return schemes.verify(claim, known.key, owner=known.peer.uri), known
         except SignatureRefused as refused:
-            just_fetched = known.fetched is not None and time.monotonic() - known.fetched < KEY_FRESH_SECONDS
-            if not refused.refetch or just_fetched:
+            lately = known.retried is not None and time.monotonic() - known.retried < RETRY_SECONDS
+            if not refused.refetch or lately:
                 raise
-        # The key may have changed since we met: asked for once more, then this is final.
+        # The key may have changed since we met: asked for once more, then this is final for a while. A stranger who
+        # signs badly in somebody's name costs that server one request in half a minute.
         known = await self._fetched_key(claim.key_id)
+        known.retried = time.monotonic()
         return schemes.verify(claim, known.key, owner=known.peer.uri), known
 
     async def _key(self, key_id: str) -> _Known:
@@ -128,7 +131,7 @@ class Inbox:
             return known
         peer = await self._store.read(people.peer_by_key, key_id)
         if peer is not None:
-            return self._remember(key_id, peer, None)
+            return self._remember(key_id, peer, stored=True)
         return await self._fetched_key(key_id)
 
     async def _fetched_key(self, key_id: str) -> _Known:
@@ -142,11 +145,11 @@ class Inbox:
             raise TooMany("Too many new people from one server at once", detail=error.detail) from None
         except (NetworkError, Invalid) as error:
             raise SignatureRefused("The key could not be fetched", detail=f"{key_id}: {error.public}") from None
-        return self._remember(key_id, peer, time.monotonic())
+        return self._remember(key_id, peer, stored=False)
 
-    def _remember(self, key_id: str, peer: Peer, fetched: float | None) -> _Known:
+    def _remember(self, key_id: str, peer: Peer, *, stored: bool) -> _Known:
         ends = time.monotonic() + KEY_FRESH_SECONDS
-        known = _Known(peer, verifying_key(peer.key_pem), fetched, ends, stored=fetched is None)
+        known = _Known(peer, verifying_key(peer.key_pem), ends, stored)
         self._known[key_id] = known
         while len(self._known) > KEYS_KEPT:
             self._known.popitem(last=False)
@@ -168,6 +171,9 @@ class Inbox:
         heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=self._is_news(host_of(peer.inbox)))
         outcome = await self._store.transact(inbox.receive, verified, activity, heard)
         known.stored = True
+        if isinstance(activity, Delete) and activity.object == activity.actor:
+            # If they come back, they are met anew.
+            self._known.pop(verified.key_id, None)
         return outcome
 
     def _is_news(self, host: str) -> bool:
@@ -192,7 +198,8 @@ class Inbox:
                         raise Forbidden("The object is still there")
                     note = None
                 else:
-                    assert isinstance(activity, Create | Update)
+                    if not isinstance(activity, Create | Update):
+                        raise Forbidden("The activity is signed by somebody else")
                     note = await self._at_origin(activity.object_id)
                 peer = await self._peers.actor(activity.actor)
         except TimeoutError:
