@@ -18,6 +18,8 @@ def import_lines(summary: ImportSummary) -> Iterator[str]:
     refused = sum(summary.media_refused.values())
     tail = f", {refused} refused" if refused else ""
     yield f"  media    {summary.media_found} found, {summary.media_missing} missing{tail}"
+    if summary.media_missing:
+        yield "           another numbered part of the download may hold them: import it too, and the gaps are filled"
     for reason, count in sorted(summary.media_refused.items()):
         yield f"           {count} × {reason}"
     people = summary.contacts_new + summary.contacts_known
@@ -49,7 +51,8 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         yield f"Whole: {report.members:,} files of @{report.handle}, as of {report.as_of}"
         yield f"  holds    {counted}"
         return
-    yield f"Not whole: {len(report.problems) + report.more} problems"
+    number = len(report.problems) + report.more
+    yield f"Not whole: {number} {'problem' if number == 1 else 'problems'}"
     for problem in report.problems:
         yield f"  {problem.where}: {problem.what}"
     if report.more:

@@ -19,7 +19,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -187,11 +187,18 @@ async def _read(services: Services, job: Job, _stopping: Stopping) -> None:
     due_at = cadence.next_read(
         utc_now(),
         services.config.poll_seconds,
-        newest=latest.last_new_at if latest else None,
+        newest=_lively_since(latest) if latest else None,
         usage=source.usage,
         spread=random.random(),  # noqa: S311 (keeps accounts out of step)
     )
     await services.store.transact(jobs.again, job, due_at)
+
+
+def _lively_since(connection: connections.Connection) -> datetime:
+    """When something last happened to an account: a post, its connection, the end of a pause. Whoever has just
+    connected is about to try it."""
+    moments = (connection.last_new_at, connection.connected_at, connection.speaks_since)
+    return max(moment for moment in moments if moment is not None)
 
 
 def _readable(tx: Tx, account_id: int) -> connections.Connection | None:

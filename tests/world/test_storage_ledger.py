@@ -257,6 +257,20 @@ def test_a_host_gets_a_few_at_a_time_and_stands_in_nobodys_way(store: Store) -> 
     assert [row.host for row in more] == ["big.example"]
 
 
+def test_what_stands_behind_a_busy_host_is_found_by_a_thorough_look(store: Store) -> None:
+    activity = said(store, account(store))
+    address(store, activity, *(f"big.example/{n}" for n in range(500)), "small.example")
+
+    def look(busy: int, *, thorough: bool) -> Counter[str]:
+        given = {"busy": {"big.example": busy}, "limit": 100, "lease_seconds": LEASE, "thorough": thorough}
+        taken, _ = store.transact_now(lambda tx: turns.take(tx, **given))  # type: ignore[arg-type]
+        return Counter(row.host for row in taken)
+
+    assert look(turns.HOST_LIMIT, thorough=False) == {}
+    assert look(turns.HOST_LIMIT - 2, thorough=False) == {"big.example": 2}
+    assert look(turns.HOST_LIMIT - 1, thorough=True) == {"big.example": 1, "small.example": 1}
+
+
 def test_a_host_in_trouble_gets_one_at_a_time(store: Store, clock: Clock) -> None:
     activity = said(store, account(store))
     address(store, activity, *(f"ill.example/{n}" for n in range(20)))
@@ -493,6 +507,17 @@ def test_bringing_forward_stops_when_the_host_is_to_be_left_alone_again(store: S
     held_back(store, clock)
     assert store.transact_now(hosts.bring_forward, "a.example") is False
     assert not due(store)
+
+
+def test_bringing_forward_heeds_what_the_host_has_asked_for(store: Store, clock: Clock) -> None:
+    address(store, said(store, account(store)), "a.example")
+    later = clock.now + timedelta(hours=12)
+    fail(store, take(store)[0], later, asked_until=clock.now + timedelta(hours=1))
+    assert store.transact_now(hosts.bring_forward, "a.example") is False
+    assert {row.due_at for row in rows(store)} == {later}
+    clock.forward(hours=1)
+    assert store.transact_now(hosts.bring_forward, "a.example") is True
+    assert len(take(store)) == 1
 
 
 def test_hearing_from_a_host_is_written_down_once_a_minute(store: Store, clock: Clock) -> None:

@@ -39,6 +39,8 @@ LEASE_SECONDS = 8.0
 DEADLINE_SECONDS = 15.0
 CONCURRENCY = 128
 SETTLE_EVERY = 0.02
+LOOK_EVERY = 0.1
+"""How often all that is due is looked through, rather than the head of the queue."""
 VERIFY_GONE = "verify_gone"
 _CONTENT_TYPE = "application/activity+json"
 
@@ -60,6 +62,7 @@ class Sender:
         self._under_way: dict[int, Claimed] = {}
         self._outcomes: list[_Ended] = []
         self._after_account = 0
+        self._looked_at = float("-inf")
         # Signing releases the interpreter's lock, so two threads sign on two cores.
         self._signers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="signer")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +85,7 @@ class Sender:
                     log.exception("deliveries could not be taken")
                 if not taken:
                     # Until something has ended: its host has room for the next one.
-                    await _wait(self._room, idle_seconds)
+                    await _wait(self._room, LOOK_EVERY if self._under_way else idle_seconds)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
         finally:
@@ -107,6 +110,9 @@ class Sender:
             await _wait(self._room, 0.05)
             return 1
         self._room.clear()
+        now = asyncio.get_running_loop().time()
+        if thorough := now - self._looked_at >= LOOK_EVERY:
+            self._looked_at = now
         if not await self._store.read(turns.anything_due):
             return 0
         claimed, self._after_account = await self._store.transact(
@@ -115,6 +121,7 @@ class Sender:
             limit=free,
             lease_seconds=LEASE_SECONDS,
             after_account=self._after_account,
+            thorough=thorough,
         )
         missing = {row.activity_id for row in claimed} - self._bodies.keys()
         if missing:

@@ -223,7 +223,7 @@ def open_download(paths: Sequence[Path]) -> Download:
         raise BadDownload("No file was given", hint=_HOW)
     archives: list[Archive] = []
     try:
-        for path in paths:
+        for path in _numbered(paths):
             archives.append(open_archive(path))
             archives.extend(_media_beside(path))
         files = [file for archive in archives for file in _json_files(archive)]
@@ -235,6 +235,15 @@ def open_download(paths: Sequence[Path]) -> Download:
             archive.close()
         raise
     return download
+
+
+def _numbered(paths: Sequence[Path]) -> list[Path]:
+    """The paths, a folder that holds nothing but the downloaded ZIPs replaced by them."""
+    found: list[Path] = []
+    for path in paths:
+        zips = sorted(path.glob("*.zip")) if path.is_dir() else []
+        found.extend(zips if zips and not any(path.rglob("*.json")) else [path])
+    return found
 
 
 def _media_beside(path: Path) -> list[Archive]:

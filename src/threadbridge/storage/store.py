@@ -396,7 +396,8 @@ def _explained(error: exc.DBAPIError) -> Exception:
 def prepare_folder(folder: Path) -> None:
     """Make a folder that we can write into, or say why not (BadConfiguration)."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Followers, answers meant for the owner alone, sessions: nobody else on the machine reads them.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)  # another process may be starting just now

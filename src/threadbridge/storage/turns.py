@@ -7,7 +7,7 @@ lease with a fencing number, as for jobs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -80,17 +80,25 @@ def _turns(tx: Tx, after: int) -> list[tuple[int, list[int]]]:
 
 
 def take(
-    tx: Tx, *, busy: Mapping[str, int], limit: int, lease_seconds: float, after_account: int = 0
+    tx: Tx,
+    *,
+    busy: Mapping[str, int],
+    limit: int,
+    lease_seconds: float,
+    after_account: int = 0,
+    thorough: bool = True,
 ) -> tuple[list[Claimed], int]:
     """Claim up to `limit` due deliveries; returns them and the account to go on after (turns between accounts).
 
     Each account gets an equal share of the turn, so that one with a million followers delays nobody else. `busy`
-    counts what this worker has under way per host; a host gets no more than HOST_LIMIT at a time.
+    counts what this worker has under way per host; a host gets no more than HOST_LIMIT at a time. Without `thorough`
+    only the head of each account's queue is looked at: what stands behind a great many deliveries to one busy host is
+    found by the next thorough turn.
     """
     turns = _turns(tx, after_account) or (_turns(tx, 0) if after_account else [])
     if not turns:
         return [], 0
-    claim = _Claim(tx, busy, limit, share=max(1, limit // len(turns)))
+    claim = _Claim(tx, busy, limit, share=max(1, limit // len(turns)), looks=_LOOKS if thorough else 1)
     for account_id, lanes in turns:
         claim.of_account(account_id, lanes)
     claim.put_off()
@@ -101,10 +109,11 @@ def take(
 class _Claim:
     """What one turn picks, and what it finds that cannot go yet."""
 
-    def __init__(self, tx: Tx, busy: Mapping[str, int], limit: int, share: int) -> None:
+    def __init__(self, tx: Tx, busy: Mapping[str, int], limit: int, share: int, looks: int) -> None:
         self._tx = tx
         self._limit = limit
         self._share = share
+        self._looks = looks
         self._under_way = dict(busy)
         trouble = hosts.failures(tx, busy)
         self._passed_over = {host for host, count in busy.items() if count >= _room(trouble.get(host))}
@@ -119,9 +128,10 @@ class _Claim:
         end = min(self._limit, len(self.taken) + self._share)
         for lane in lanes:
             # Again, past the hosts that turned out to stand in the way.
-            for _ in range(_LOOKS):
+            for _ in range(self._looks):
                 passed_over = len(self._passed_over)
-                rows = _candidates(self._tx, account_id, lane, self._passed_over, 2 * self._share + 16)
+                hidden = self._passed_over if self._looks > 1 else frozenset()
+                rows = _candidates(self._tx, account_id, lane, hidden, 2 * self._share + 16)
                 for row in rows:
                     if len(self.taken) < end:
                         self._look_at(row)
@@ -163,7 +173,7 @@ def _room(failures_in_a_row: int | None) -> int:
     return 1 if failures_in_a_row else HOST_LIMIT
 
 
-def _candidates(tx: Tx, account_id: int, lane: int, passed_over: set[str], limit: int) -> Sequence[Any]:
+def _candidates(tx: Tx, account_id: int, lane: int, passed_over: Set[str], limit: int) -> Sequence[Any]:
     earlier = _d.alias("earlier")
     # In order per object: a Delete waits until the Create before it has ended at that inbox.
     blocked_until = (

@@ -64,6 +64,7 @@ class Ready:
             (b"vary", b"Accept"),
             (b"access-control-allow-origin", b"*"),
             (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"strict-origin-when-cross-origin"),
             (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
             *((name.lower().encode(), value.encode("latin-1")) for name, value in (extra or {}).items()),
         ]
