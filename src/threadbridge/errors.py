@@ -2,7 +2,7 @@
 
 Errors carry two texts: `public`, which may be shown to a stranger, and `detail`, which goes to the log and to the
 operator's terminal. Neither ever holds a secret. Numbers (HTTP status, exit codes) belong to the doors: the only
-map to status codes is in `web/app.py`, the only map to exit codes in `cli.py`.
+map to status codes is in `web/app.py`, the only map to exit codes in `cli/`.
 
     ThreadbridgeError
     ├── BadConfiguration          a setting is missing, unknown or contradicts the data

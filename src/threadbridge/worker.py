@@ -34,7 +34,15 @@ from threadbridge.errors import (
 )
 from threadbridge.portability import exports
 from threadbridge.services import Services, utc_now
-from threadbridge.storage import accounts, connections, hosts, jobs, ledger, people
+from threadbridge.storage import (
+    accounts,
+    connections,
+    followers,
+    hosts,
+    jobs,
+    ledger,
+    seen,
+)
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
 
@@ -244,7 +252,7 @@ async def _verify_gone(services: Services, job: Job, _stopping: Stopping) -> Non
         except NetworkError:
             continue
         if gone:
-            await services.store.transact(people.end_follow, account_id, uri, cause="gone")
+            await services.store.transact(followers.end, account_id, uri, cause="gone")
     await services.store.transact(jobs.finish, job)
 
 
@@ -259,7 +267,7 @@ async def _prune(services: Services, job: Job, _stopping: Stopping) -> None:
 
 
 def _forget(tx: Tx, job: Job) -> None:
-    people.forget_heard(tx, tx.now - HEARD_FOR)
+    seen.forget(tx, tx.now - HEARD_FOR)
     accounts.forget_sign_ins(tx, tx.now - HEARD_FOR)
     jobs.again(tx, job, tx.now + PRUNE_EVERY)
 

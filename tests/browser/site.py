@@ -18,7 +18,15 @@ from threadbridge.domain.accounts import Account
 from threadbridge.domain.people import Peer, Reply
 from threadbridge.domain.source import SourcePoll
 from threadbridge.sandbox.drawing import draw, encode
-from threadbridge.storage import accounts, ledger, people, posts
+from threadbridge.storage import (
+    accounts,
+    followers,
+    ledger,
+    peers,
+    posts,
+    reactions,
+    replies,
+)
 from threadbridge.storage.content import hashtags
 from threadbridge.storage.posts import NewAttachment, PostContent
 from threadbridge.storage.store import Tx
@@ -97,7 +105,7 @@ class Site:
             key_id=f"https://{host}/users/friend{number}#main-key",
             key_pem="unused",
         )
-        self.write(people.save_peer, peer, host)
+        self.write(peers.save, peer, host)
         return peer
 
     def answer(
@@ -116,7 +124,7 @@ class Site:
             updated=None,
             public=public,
         )
-        self.write(people.add_reply, account.id, reply, "{}")
+        self.write(replies.add, account.id, reply, "{}")
         return reply.uri
 
     def delivered(
@@ -259,9 +267,11 @@ def furnish(site: Site) -> Account:
     )
     friends = [site.peer(number) for number in range(4)]
     for friend in friends:
-        site.write(people.follow, account.id, friend, f"{friend.uri}/follows/1")
-        site.write(people.react, account.id, numbers["picture"], friend.uri, "like", f"{friend.uri}/likes/1")
-    site.write(people.react, account.id, numbers["picture"], friends[0].uri, "announce", f"{friends[0].uri}/boosts/1")
+        site.write(followers.follow, account.id, friend, f"{friend.uri}/follows/1")
+        site.write(reactions.react, account.id, numbers["picture"], friend.uri, "like", f"{friend.uri}/likes/1")
+    site.write(
+        reactions.react, account.id, numbers["picture"], friends[0].uri, "announce", f"{friends[0].uri}/boosts/1"
+    )
     site.answer(account, numbers["picture"], friends[1], "<p>What a light! Which quay is it?</p>", number=1)
     site.answer(
         account,

@@ -18,8 +18,7 @@ from tests.stories.crowd import Arrival, Crowd, Reply, crowd, publish
 
 from threadbridge.domain.accounts import Account
 from threadbridge.domain.people import Peer
-from threadbridge.storage import people as people_
-from threadbridge.storage import turns
+from threadbridge.storage import followers, peers, turns
 from threadbridge.storage.store import Tx
 
 
@@ -29,7 +28,7 @@ def here(tmp_path: Path, postgres_url: str) -> Iterator[Beside]:
         yield place
 
 
-def followers(here: Beside, account: Account, server: Crowd, count: int) -> None:
+def given_followers(here: Beside, account: Account, server: Crowd, count: int) -> None:
     """People with an inbox each."""
 
     def add(tx: Tx) -> None:
@@ -39,8 +38,8 @@ def followers(here: Beside, account: Account, server: Crowd, count: int) -> None
                 uri=uri, inbox=f"{uri}/inbox", shared_inbox=None, handle="x@y", name="x", url=None,
                 key_id=f"{uri}#main-key", key_pem=server.key.public_pem, kind="Person", moved_to=None,
             )  # fmt: skip
-            people_.save_peer(tx, peer, server.base[7:])
-            people_.follow(tx, account.id, peer, f"{uri}/follow")
+            peers.save(tx, peer, server.base[7:])
+            followers.follow(tx, account.id, peer, f"{uri}/follow")
 
     here.ground.store.transact_now(add)
 
@@ -62,7 +61,7 @@ class AtOnce:
 def test_two_workers_share_the_work_without_doubling(here: Beside) -> None:
     account = here.account()
     with crowd(here.loop, shared=False) as server, here.shell.working(), here.shell.working():
-        followers(here, account, server, 80)
+        given_followers(here, account, server, 80)
         script = server.script = AtOnce(here.loop, 0.15)
         for _ in range(3):
             publish(here, account)
@@ -78,7 +77,7 @@ def test_two_workers_share_the_work_without_doubling(here: Beside) -> None:
 def test_the_work_of_a_killed_worker_is_done_by_the_other(here: Beside) -> None:
     account = here.account()
     with crowd(here.loop, shared=False) as server, here.shell.working(), here.shell.working() as victim:
-        followers(here, account, server, 80)
+        given_followers(here, account, server, 80)
         server.script = AtOnce(here.loop, 0.2)
         publish(here, account)
         eventually(lambda: len(server.deliveries()) > 25)
@@ -93,7 +92,7 @@ def test_the_work_of_a_killed_worker_is_done_by_the_other(here: Beside) -> None:
 def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(here: Beside) -> None:
     account = here.account()
     with crowd(here.loop, shared=False) as server, here.shell.working() as frozen:
-        followers(here, account, server, 4)
+        given_followers(here, account, server, 4)
         server.script = lambda _: Reply(503, seconds=1)
         publish(here, account)
         eventually(lambda: len(server.deliveries()) == 4)
@@ -124,7 +123,7 @@ def test_a_database_that_goes_away_for_a_moment_loses_nothing(here: Beside) -> N
     url = here.shell.settings["DATABASE_URL"]
     here.shell.settings["DATABASE_URL"] = f"{url}{'&' if '?' in url else '?'}application_name=worker"
     with crowd(here.loop, shared=False) as server, here.shell.working() as worker:
-        followers(here, account, server, 40)
+        given_followers(here, account, server, 40)
         server.script = AtOnce(here.loop, 0.1)
         cutting = threading.Thread(target=cut)
         cutting.start()

@@ -33,7 +33,7 @@ from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import signing_key
 from threadbridge.storage import accounts, posts
 from threadbridge.storage.store import Tx
-from threadbridge.web import inbox
+from threadbridge.web import senders
 
 AS = "https://www.w3.org/ns/activitystreams"
 ACTIVITY = "application/activity+json; charset=utf-8"
@@ -220,8 +220,8 @@ def test_18_a_proxy_in_front_breaks_no_signature(house: House) -> None:
 def test_19_an_inbox_answers_within_five_seconds_even_when_the_senders_server_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert inbox.FETCH_SECONDS < 5
-    monkeypatch.setattr(inbox, "FETCH_SECONDS", 0.5)
+    assert senders.FETCH_SECONDS < 5
+    monkeypatch.setattr(senders, "FETCH_SECONDS", 0.5)
     with running_bridge(tmp_path, worker=False) as bridge, silent_server() as base:
         me = bridge.ground.ids.actor(bridge.account().id)
         stranger = Stranger(base)

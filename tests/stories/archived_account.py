@@ -21,7 +21,17 @@ from threadbridge.domain.people import Peer, Reply
 from threadbridge.domain.source import SourcePoll
 from threadbridge.media.store import MediaStore
 from threadbridge.portability.archive import ArchiveSummary, write_archive
-from threadbridge.storage import accounts, contacts, ledger, people, posts, schema
+from threadbridge.storage import (
+    accounts,
+    contacts,
+    followers,
+    ledger,
+    peers,
+    posts,
+    reactions,
+    replies,
+    schema,
+)
 from threadbridge.storage.contacts import Contact
 from threadbridge.storage.posts import MediaRow, NewAttachment, PostContent
 from threadbridge.storage.store import Store, Tx
@@ -159,11 +169,11 @@ def fill(here: Place) -> None:
 def _people(tx: Tx, me: int, post_id: int) -> None:
     for number in range(1, 5):
         someone = peer(number)
-        people.save_peer(tx, someone, "social.example")
-        people.follow(tx, me, someone, f"{someone.uri}/follow")
-    people.end_follow(tx, me, peer(4).uri, cause="undo")
-    people.react(tx, me, post_id, peer(1).uri, "like", "https://social.example/likes/1")
-    people.react(tx, me, post_id, peer(2).uri, "announce", "https://social.example/boosts/1")
+        peers.save(tx, someone, "social.example")
+        followers.follow(tx, me, someone, f"{someone.uri}/follow")
+    followers.end(tx, me, peer(4).uri, cause="undo")
+    reactions.react(tx, me, post_id, peer(1).uri, "like", "https://social.example/likes/1")
+    reactions.react(tx, me, post_id, peer(2).uri, "announce", "https://social.example/boosts/1")
     for number in (1, 2):
         uri = f"https://social.example/notes/{number}"
         original = {
@@ -186,7 +196,7 @@ def _people(tx: Tx, me: int, post_id: int) -> None:
             None,
             True,
         )
-        people.add_reply(tx, me, reply, json.dumps(original, ensure_ascii=False))
+        replies.add(tx, me, reply, json.dumps(original, ensure_ascii=False))
     contacts.add(
         tx,
         me,

@@ -164,3 +164,20 @@ def test_a_post_that_always_fails_does_not_hold_up_the_others(bridge: Bridge) ->
         # On its schedule, and not each time that another one arrives.
         assert len(people.deliveries()) - before <= 5
         assert bridge.count("deliveries", state="waiting") == 1
+
+
+def test_what_a_living_worker_still_waits_for_is_not_sent_again(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "LEASE_SECONDS", 0.8)
+    account = bridge.account()
+    with crowd(bridge.loop) as people:
+        follow(bridge, account, people, "bob")
+        bridge.stop_worker()
+        bridge.start_worker()
+        people.script = lambda _: Reply(seconds=3)
+        publish(bridge, account)
+        drained(bridge)
+        assert len(people.deliveries()) == 1
+        (row,) = ledger_rows(bridge, post_id=1)
+        assert (row.state, row.lease) == ("delivered", 1)

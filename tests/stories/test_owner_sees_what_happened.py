@@ -14,7 +14,7 @@ from tests.browser.site import Site, field_of, furnish, running_site, same_origi
 from tests.rig import Bridge, eventually
 
 from threadbridge.domain.accounts import Account
-from threadbridge.storage import connections, exports, people, schema
+from threadbridge.storage import connections, exports, followers, reactions, schema
 from threadbridge.storage.ledger import Receipt
 from threadbridge.storage.store import Tx
 from threadbridge.web import receipts
@@ -113,8 +113,8 @@ def test_lists_are_paged_without_gap_or_repetition(bridge: Bridge) -> None:
     number = site.post(account, "Hello", silent=False)
     for index in range(60):
         peer = site.peer(index)
-        site.write(people.follow, account.id, peer, f"{peer.uri}/follows/1")
-        site.write(people.react, account.id, number, peer.uri, "like", f"{peer.uri}/likes/1")
+        site.write(followers.follow, account.id, peer, f"{peer.uri}/follows/1")
+        site.write(reactions.react, account.id, number, peer.uri, "like", f"{peer.uri}/likes/1")
         site.answer(account, number, peer, f"<p>answer-{index}.</p>", number=index)
         site.post(account, f"post-{index}.", minutes=index // 9)
     site.delivered(account, number, [("refused", "no")] * 60)

@@ -10,7 +10,7 @@ import pytest
 from tests.browser.site import MALICE, Site, furnish, malicious, running_site
 
 from threadbridge.domain.accounts import Account
-from threadbridge.storage import accounts, people, posts
+from threadbridge.storage import accounts, posts, reactions
 
 NEWEST_FIRST = [
     "newest",
@@ -109,7 +109,7 @@ def test_unchanged_feeds_are_answered_304_and_a_like_changes_nothing(site: Site,
         etag = site.get(path).headers["etag"]
         assert etag.startswith('"')
         admirer = site.peer(50)
-        site.write(people.react, marta.id, site.numbers["old"], admirer.uri, "like", f"{admirer.uri}/{path}")
+        site.write(reactions.react, marta.id, site.numbers["old"], admirer.uri, "like", f"{admirer.uri}/{path}")
         again = site.get(path, **{"If-None-Match": etag})
         assert (again.status_code, again.content) == (304, b"")
 

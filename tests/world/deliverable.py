@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from threadbridge.domain.people import Peer
-from threadbridge.storage import ledger, people, schema, turns
+from threadbridge.storage import followers, ledger, peers, schema, turns
 from threadbridge.storage.ledger import Activity, Settled
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.turns import Claimed
@@ -122,8 +122,8 @@ def follower(store: Store, account_id: int, name: str, host: str, *, shared: boo
     )  # fmt: skip
 
     def add(tx: Tx) -> None:
-        people.save_peer(tx, peer, host)
-        people.follow(tx, account_id, peer, f"{uri}/follows/{account_id}")
+        peers.save(tx, peer, host)
+        followers.follow(tx, account_id, peer, f"{uri}/follows/{account_id}")
 
     store.transact_now(add)
     return peer

@@ -272,7 +272,8 @@ def test_a_populated_database_of_the_revision_before_is_migrated_and_sends_nothi
         assert revision(bridge.ground.store) != "0001"
         time.sleep(2.5)
         assert (stranger.requests, stranger.fetched) == ([], [])
-        assert counted(bridge.ground.store) == before
+        after = counted(bridge.ground.store)
+        assert {table: after[table] for table in before} == before
         assert bridge.count("deliveries", state="waiting") == 0
         # The test can hear: one new post does arrive.
         account = bridge.ground.store.read_now(accounts.by_id, 1)

@@ -9,12 +9,12 @@ import pytest
 from tests.world.deliverable import account, follower, post, rows
 
 from threadbridge.domain.people import Peer
-from threadbridge.storage import people
+from threadbridge.storage import followers, peers, reactions, seen
 from threadbridge.storage.store import Store
 
 
 def save(store: Store, peer: Peer) -> None:
-    store.transact_now(people.save_peer, peer, "a.example")
+    store.transact_now(peers.save, peer, "a.example")
 
 
 def test_a_key_that_passes_to_another_actor_is_no_trouble(store: Store) -> None:
@@ -22,7 +22,7 @@ def test_a_key_that_passes_to_another_actor_is_no_trouble(store: Store) -> None:
     old = follower(store, account(store), "bob", "a.example")
     new = replace(old, uri="https://a.example/users/bob2")
     save(store, new)
-    found = store.read_now(people.peer_by_key, old.key_id)
+    found = store.read_now(peers.by_key, old.key_id)
     assert found is not None
     assert found.uri == new.uri
     # Back and forth, and the old one can show a key of its own again.
@@ -48,8 +48,8 @@ def test_following_twice_counts_once_and_leaving_twice_too(store: Store) -> None
     peer = follower(store, alice, "bob", "a.example")
     follower(store, alice, "bob", "a.example")
     assert rows(store, "accounts")[0].followers_count == 1
-    assert store.transact_now(people.end_follow, alice, peer.uri, cause="unfollowed") is True
-    assert store.transact_now(people.end_follow, alice, peer.uri, cause="unfollowed") is False
+    assert store.transact_now(followers.end, alice, peer.uri, cause="unfollowed") is True
+    assert store.transact_now(followers.end, alice, peer.uri, cause="unfollowed") is False
     assert rows(store, "accounts")[0].followers_count == 0
     follower(store, alice, "bob", "a.example")
     (row,) = rows(store, "followers")
@@ -60,8 +60,8 @@ def test_following_twice_counts_once_and_leaving_twice_too(store: Store) -> None
 def test_a_moved_inbox_takes_the_copies_with_it(store: Store) -> None:
     alice = account(store)
     peer = follower(store, alice, "bob", "a.example")
-    store.transact_now(people.move_inbox, replace(peer, shared_inbox=None, inbox="https://a.example/new"))
-    assert store.read_now(people.reach, alice) == [(1, "https://a.example/new")]
+    store.transact_now(followers.move_inbox, replace(peer, shared_inbox=None, inbox="https://a.example/new"))
+    assert store.read_now(followers.reach, alice) == [(1, "https://a.example/new")]
 
 
 def test_all_that_somebody_did_ends_with_them(store: Store) -> None:
@@ -69,32 +69,32 @@ def test_all_that_somebody_did_ends_with_them(store: Store) -> None:
     number = post(store, alice)
     bob, carol = (follower(store, alice, name, "a.example") for name in ("bob", "carol"))
     for peer in (bob, carol):
-        store.transact_now(people.react, alice, number, peer.uri, "like", f"{peer.uri}/like")
-        store.transact_now(people.react, alice, number, peer.uri, "announce", f"{peer.uri}/boost")
-    assert store.read_now(people.conversers, number) == ["https://a.example/inbox"]
-    store.transact_now(people.bury_peer, bob.uri)
+        store.transact_now(reactions.react, alice, number, peer.uri, "like", f"{peer.uri}/like")
+        store.transact_now(reactions.react, alice, number, peer.uri, "announce", f"{peer.uri}/boost")
+    assert store.read_now(peers.conversers, number) == ["https://a.example/inbox"]
+    store.transact_now(peers.bury, bob.uri)
     (row,) = rows(store, "posts")
     assert (row.likes_count, row.shares_count) == (1, 1)
     assert rows(store, "accounts")[0].followers_count == 1
-    assert store.read_now(people.known, bob.uri) is False
-    assert store.read_now(people.peer, bob.uri) is None
+    assert store.read_now(peers.known, bob.uri) is False
+    assert store.read_now(peers.by_uri, bob.uri) is None
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_an_id_is_heard_once_and_forgotten_after_its_time(store: Store, times: int) -> None:
-    heard = [store.transact_now(people.first_hearing, "https://a/1", "https://a", "done") for _ in range(times)]
+    heard = [store.transact_now(seen.first_hearing, "https://a/1", "https://a", "done") for _ in range(times)]
     assert heard == [True] + [False] * (times - 1)
-    assert store.transact_now(lambda tx: people.forget_heard(tx, tx.now - timedelta(days=1))) == 0
-    assert store.transact_now(lambda tx: people.forget_heard(tx, tx.now + timedelta(days=1))) == 1
-    assert store.transact_now(people.first_hearing, "https://a/1", "https://a", "done") is True
+    assert store.transact_now(lambda tx: seen.forget(tx, tx.now - timedelta(days=1))) == 0
+    assert store.transact_now(lambda tx: seen.forget(tx, tx.now + timedelta(days=1))) == 1
+    assert store.transact_now(seen.first_hearing, "https://a/1", "https://a", "done") is True
 
 
 def test_reach_lists_in_pieces_whoever_comes_and_goes(store: Store) -> None:
     alice = account(store)
     everybody = [follower(store, alice, f"p{n}", f"h{n}.example") for n in range(12)]
-    first = store.read_now(people.reach, alice, limit=5)
-    store.transact_now(people.end_follow, alice, everybody[7].uri, cause="unfollowed")
-    second = store.read_now(people.reach, alice, after_id=first[-1][0], limit=5)
-    third = store.read_now(people.reach, alice, after_id=second[-1][0], limit=5)
+    first = store.read_now(followers.reach, alice, limit=5)
+    store.transact_now(followers.end, alice, everybody[7].uri, cause="unfollowed")
+    second = store.read_now(followers.reach, alice, after_id=first[-1][0], limit=5)
+    third = store.read_now(followers.reach, alice, after_id=second[-1][0], limit=5)
     found = [inbox for _, inbox in (*first, *second, *third)]
     assert found == [f"https://h{n}.example/inbox" for n in range(12) if n != 7]

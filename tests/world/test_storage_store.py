@@ -286,14 +286,16 @@ def test_a_full_disk_is_said_and_nothing_is_lost(sqlite: Store) -> None:
 def test_a_file_that_may_not_grow_is_said_and_nothing_is_lost(sqlite: Store) -> None:
     sqlite.transact_now(put, "before")
     program = """
-        import resource, sys
+        import os, resource, sys
         from sqlalchemy import insert
         from threadbridge.errors import DiskFull
         from threadbridge.storage import schema
         from threadbridge.storage.store import Store
 
         store = Store.open(sys.argv[1])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+        file = sys.argv[1].removeprefix("sqlite:///")
+        most = max(os.path.getsize(name) for name in (file, file + "-wal")) + 400_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         done = 0
         try:
             for number in range(1000):

@@ -11,7 +11,7 @@ from typing import Any
 
 from threadbridge.activitypub.text import host_of
 from threadbridge.delivery.outbox import FAN_OUT
-from threadbridge.storage import jobs, ledger, people
+from threadbridge.storage import followers, jobs, ledger, peers
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
 
@@ -41,7 +41,7 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     due_at = tx.now + DELETE_HEAD_START if said.kind == "Delete" else None
     phase = job.arguments.get("phase", "followers")
     if phase == "followers":
-        chunk = people.reach(tx, said.account_id, after_id=int(job.arguments.get("after", 0)), limit=CHUNK)
+        chunk = followers.reach(tx, said.account_id, after_id=int(job.arguments.get("after", 0)), limit=CHUNK)
         ledger.add_deliveries(tx, said, [(inbox, host_of(inbox)) for _, inbox in chunk], lane=lane, due_at=due_at)
         if len(chunk) == CHUNK:
             return _left(tx, job, {"phase": "followers", "after": chunk[-1][0]})
@@ -59,7 +59,7 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
         if len(holders) == CHUNK:
             return _left(tx, job, {"phase": "holders", "of": number, "after": holders[-1][0]})
         return _left(tx, job, {"phase": "holders", "of": number + 1, "after": ""})
-    talked = [(inbox, host_of(inbox)) for inbox in people.conversers(tx, said.post_id)]
+    talked = [(inbox, host_of(inbox)) for inbox in peers.conversers(tx, said.post_id)]
     ledger.add_deliveries(tx, said, talked, lane=lane, due_at=due_at)
     _done(tx, job, said.id)
     return None

@@ -6,7 +6,7 @@ from threadbridge.activitypub import incoming, outgoing
 from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import AccountState
 from threadbridge.federation.heard import Heard
-from threadbridge.storage import accounts, people
+from threadbridge.storage import accounts, followers
 from threadbridge.storage.store import Tx
 
 
@@ -19,7 +19,7 @@ def received(tx: Tx, activity: incoming.Follow, heard: Heard) -> str | None:
         return "follows nobody here"
     if heard.peer.moved_to:
         return "follower has moved away"
-    people.follow(tx, account.id, heard.peer, activity.id)
+    followers.follow(tx, account.id, heard.peer, activity.id)
     said = outgoing.accept(
         heard.ids,
         account.id,
@@ -37,8 +37,8 @@ def undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
         return "undoes something else"
     account_id = heard.ids.account_id(activity.inner_object) if activity.inner_object else None
     if account_id is None and activity.inner_id:
-        account_id = people.account_followed_by(tx, activity.inner_id, activity.actor)
-    if account_id is None or not people.end_follow(tx, account_id, activity.actor, cause="unfollowed"):
+        account_id = followers.account_followed_by(tx, activity.inner_id, activity.actor)
+    if account_id is None or not followers.end(tx, account_id, activity.actor, cause="unfollowed"):
         return "undoes nothing we know"
     return None
 
@@ -46,6 +46,6 @@ def undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
 def blocked(tx: Tx, activity: incoming.Block, heard: Heard) -> str | None:
     """Somebody blocks an account of ours: they do not want its posts any more."""
     account_id = heard.ids.account_id(activity.object)
-    if account_id is None or not people.end_follow(tx, account_id, activity.actor, cause="blocked"):
+    if account_id is None or not followers.end(tx, account_id, activity.actor, cause="blocked"):
         return "blocks nobody who follows"
     return None

@@ -25,7 +25,7 @@ from threadbridge.errors import Forbidden
 from threadbridge.federation import actor, follow, react, reply
 from threadbridge.federation.heard import Done, Dropped, Heard, Outcome
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import hosts, people
+from threadbridge.storage import hosts, peers, seen
 from threadbridge.storage.store import Tx
 
 
@@ -37,10 +37,10 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
             detail=f"signed by {verified.actor}, actor {activity.actor}",
         )
     if heard.peer_is_news:
-        people.save_peer(tx, heard.peer, host_of(heard.peer.uri))
+        peers.save(tx, heard.peer, host_of(heard.peer.uri))
     if heard.host_is_news:
         hosts.heard_from(tx, host_of(heard.peer.inbox))
-    if not people.first_hearing(tx, activity.id, activity.actor, "done"):
+    if not seen.first_hearing(tx, activity.id, activity.actor, "done"):
         return Dropped("seen before")
     verb = VERBS.get(type(activity))
     reason = verb(tx, activity, heard) if verb else "nothing we react to"
@@ -52,22 +52,22 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     gone there, so nothing rests on who passed it on."""
     if heard.note is not None and heard.note.author != heard.peer.uri:
         raise Forbidden("The object is by somebody else than the activity says")
-    people.save_peer(tx, heard.peer, host_of(heard.peer.uri))
+    peers.save(tx, heard.peer, host_of(heard.peer.uri))
     # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
     # the activity that really bears it. What was fetched has its effect once by the object's id and time.
     verb = VERBS.get(type(activity)) if isinstance(activity, FORWARDABLE) else None
     reason = verb(tx, activity, heard) if verb else "not confirmed by its origin"
     if reason is None:
         return Done()
-    people.count_dropped(tx, kind_of(activity), reason)
+    seen.count_dropped(tx, kind_of(activity), reason)
     return Dropped(reason)
 
 
 def _counted(tx: Tx, activity: Activity, reason: str | None) -> Outcome:
     if reason is None:
         return Done()
-    people.set_outcome(tx, activity.id, reason[:32])
-    people.count_dropped(tx, kind_of(activity), reason)
+    seen.set_outcome(tx, activity.id, reason[:32])
+    seen.count_dropped(tx, kind_of(activity), reason)
     return Dropped(reason)
 
 
@@ -85,7 +85,7 @@ def _undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
             return None
     if activity.inner_id:
         # The Undo overtook what it undoes: when that arrives, it has had its effect already.
-        people.first_hearing(tx, activity.inner_id, activity.actor, "undone before it came")
+        seen.first_hearing(tx, activity.inner_id, activity.actor, "undone before it came")
     return "undoes nothing we know"
 
 

@@ -6,7 +6,7 @@ from threadbridge.activitypub import incoming
 from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.people import ReactionKind
 from threadbridge.federation.heard import Heard
-from threadbridge.storage import accounts, people, posts
+from threadbridge.storage import accounts, posts, reactions
 from threadbridge.storage.store import Tx
 
 
@@ -16,7 +16,7 @@ def received(tx: Tx, activity: incoming.Like | incoming.Announce, heard: Heard) 
     if found is None:
         return "about no post of ours"
     kind: ReactionKind = "like" if isinstance(activity, incoming.Like) else "announce"
-    if not people.react(tx, *found, activity.actor, kind, activity.id):
+    if not reactions.react(tx, *found, activity.actor, kind, activity.id):
         return "counted already"
     return None
 
@@ -24,14 +24,14 @@ def received(tx: Tx, activity: incoming.Like | incoming.Announce, heard: Heard) 
 def undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
     """Take it back: found by the id of the Like or Announce, else by what it was about."""
     if activity.inner_id:
-        made = people.reaction_by_activity(tx, activity.inner_id, activity.actor)
+        made = reactions.by_activity(tx, activity.inner_id, activity.actor)
         if made is not None:
-            return None if people.undo_reaction(tx, *made, activity.actor) else "undone already"
+            return None if reactions.undo(tx, *made, activity.actor) else "undone already"
     kind: ReactionKind | None = {"Like": "like", "EmojiReact": "like", "Announce": "announce"}.get(  # type: ignore[assignment]  # the values are the two kinds
         activity.inner_kind or ""
     )
     found = our_post(tx, heard.ids, activity.inner_object) if activity.inner_object else None
-    if kind is None or found is None or not people.undo_reaction(tx, found[1], kind, activity.actor):
+    if kind is None or found is None or not reactions.undo(tx, found[1], kind, activity.actor):
         return "undoes nothing we know"
     return None
 

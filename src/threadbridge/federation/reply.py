@@ -6,7 +6,7 @@ from threadbridge.activitypub import incoming
 from threadbridge.domain.people import Reply
 from threadbridge.federation.heard import Heard
 from threadbridge.federation.react import our_post
-from threadbridge.storage import people
+from threadbridge.storage import replies, seen
 from threadbridge.storage.store import Tx
 
 
@@ -19,7 +19,7 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
         return "answers nothing of ours"
     if note.is_vote:
         return "a vote; polls are decided at their source"
-    target = our_post(tx, heard.ids, note.in_reply_to) or people.reply_target(tx, note.in_reply_to)
+    target = our_post(tx, heard.ids, note.in_reply_to) or replies.target(tx, note.in_reply_to)
     if target is None:
         return "answers nothing of ours"
     account_id, post_id = target
@@ -37,7 +37,7 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
         updated=note.updated,
         public=note.public,
     )
-    if people.heard_of(tx, note.uri, activity.actor) or not people.add_reply(tx, account_id, reply, note.original):
+    if seen.heard_of(tx, note.uri, activity.actor) or not replies.add(tx, account_id, reply, note.original):
         return "known already, or deleted before it came"
     return None
 
@@ -47,7 +47,7 @@ def edited(tx: Tx, activity: incoming.Update, heard: Heard) -> str | None:
     note = heard.note
     if note is None or note.author != activity.actor:
         return "not a post"
-    changed = people.edit_reply(
+    changed = replies.edit(
         tx,
         note.uri,
         activity.actor,
@@ -61,7 +61,7 @@ def edited(tx: Tx, activity: incoming.Update, heard: Heard) -> str | None:
 
 def deleted(tx: Tx, activity: incoming.Delete, heard: Heard) -> str | None:
     """Forget an answer; if it has not come yet, make sure that it never does."""
-    if people.delete_reply(tx, activity.object, activity.actor):
+    if replies.remove(tx, activity.object, activity.actor):
         return None
-    people.first_hearing(tx, activity.object, activity.actor, "deleted before it came")
+    seen.first_hearing(tx, activity.object, activity.actor, "deleted before it came")
     return "no such answer"

@@ -37,7 +37,16 @@ from threadbridge.domain.accounts import Account
 from threadbridge.errors import DiskFull, Invalid
 from threadbridge.portability import documents
 from threadbridge.portability.zip_layout import Sink, Written, ZipWriter
-from threadbridge.storage import accounts, contacts, people, posts, records, surroundings
+from threadbridge.storage import (
+    accounts,
+    contacts,
+    followers,
+    posts,
+    reactions,
+    records,
+    replies,
+    surroundings,
+)
 from threadbridge.storage.store import Tx
 
 Progress = Callable[[str, int, int], None]
@@ -209,7 +218,7 @@ class _Archive:
         self.counts["followers"] = 0
         with self._member("csv/followers.csv", "text/csv") as write:
             write(f"{documents.FOLLOWERS_HEADER}\n".encode())
-            for follower in people.all_followers(self.tx, self.account.id):
+            for follower in followers.everyone(self.tx, self.account.id):
                 address = follower.handle.removeprefix("@")
                 if address and address.isprintable():
                     write(_csv_line(address))
@@ -220,19 +229,18 @@ class _Archive:
 
     def _received(self) -> None:
         me = self.account.id
-        reactions = {"boosts": "announce", "likes": "like"}
-        for name, kind in reactions.items():
-            found = (r for r in people.all_reactions(self.tx, me) if r.kind == kind)
+        for name, kind in {"boosts": "announce", "likes": "like"}.items():
+            found = (r for r in reactions.everyone(self.tx, me) if r.kind == kind)
             items = (documents.received_reaction(self.ids, me, reaction) for reaction in found)
             self._collection(
                 f"received/{name}.json", outgoing.ACTIVITYSTREAMS, f"received_{name}", self._counted(items)
             )
-        replies = (
+        answers = (
             documents.received_reply(self.ids, me, reply, original)
-            for reply, original in people.all_replies(self.tx, me)
+            for reply, original in replies.everyone(self.tx, me)
         )
         self._collection(
-            "received/replies.json", outgoing.ACTIVITYSTREAMS, "received_replies", self._counted(replies)
+            "received/replies.json", outgoing.ACTIVITYSTREAMS, "received_replies", self._counted(answers)
         )
 
     def _ledger(self) -> None:

@@ -364,6 +364,20 @@ dropped = _table(
 )
 """What arrived, was well-formed and had no effect, counted by reason."""
 
+decisions = _table(
+    "decisions",
+    _id(),
+    Column("account_id", _Id, ForeignKey("accounts.id")),
+    Column("kind", String(64), nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Index("ix_decisions_account", "account_id", "id"),
+)
+"""What this server refused or decided by itself, for the operator and, where `account_id` is set, for the owner whom
+it concerns: `kind` is the verb or the door, `subject` the id of whom or what it is about. Kept for thirty days."""
+
 # ── what goes out ────────────────────────────────────────────────────────────────────────────────────────────────
 
 activities = _table(

@@ -11,7 +11,7 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.outgoing import PostSurroundings
 from threadbridge.activitypub.text import MentionTarget
 from threadbridge.domain.posts import Post
-from threadbridge.storage import people, schema
+from threadbridge.storage import replies, schema
 from threadbridge.storage.store import Tx
 
 _SHOWN = 50
@@ -27,7 +27,7 @@ def of_posts(tx: Tx, ids: Ids, page: Sequence[Post]) -> dict[int, PostSurroundin
     """{post id: surroundings} for a page of posts, in a fixed number of queries."""
     numbers = [post.id for post in page]
     mentions = _mentioned(tx, ids, page)
-    answers = people.reply_uris(tx, numbers, _SHOWN)
+    answers = replies.uris(tx, numbers, _SHOWN)
     continued: dict[int, list[int]] = {}
     p = schema.posts
     rows = tx.execute(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import orjson
 import structlog
@@ -22,51 +21,32 @@ from threadbridge.activitypub import document, incoming
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.incoming import Activity, Create, Delete, IncomingNote, Update
 from threadbridge.activitypub.text import host_of
-from threadbridge.domain.people import Peer
 from threadbridge.errors import (
     Forbidden,
     Invalid,
-    NetworkError,
-    SignatureRefused,
     TimedOut,
     TooLarge,
-    TooMany,
 )
 from threadbridge.federation import inbox
 from threadbridge.federation.heard import Heard, Outcome, PreparedNote, prepare
 from threadbridge.federation.react import our_post
 from threadbridge.net.peers import peer_of
-from threadbridge.net.restraint import BudgetSpent
 from threadbridge.services import Services, utc_now
 from threadbridge.signatures import schemes
-from threadbridge.signatures.keys import VerifyingKey, verifying_key
-from threadbridge.signatures.schemes import Claim, Verified
-from threadbridge.storage import people
+from threadbridge.signatures.schemes import Verified
+from threadbridge.storage import peers, replies
 from threadbridge.storage.store import Store, Tx
 from threadbridge.web import documents
+from threadbridge.web.senders import FETCH_SECONDS, Known, Senders
 
 log = structlog.get_logger(__name__)
 
 BODY_MAX = 1_000_000
 BODY_SECONDS = 20.0
-# Misskey and Takahē give up after five seconds; then they send again, and count us as failing.
-FETCH_SECONDS = 4.0
-KEY_FRESH_SECONDS = 300.0
-KEYS_KEPT = 10_000
+HOSTS_KEPT = 10_000
 HOST_NEWS_SECONDS = 15.0
-RETRY_SECONDS = 30.0
 _CLEAN_INLINE = 4_000
 _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/json")
-
-
-@dataclass(slots=True)
-class _Known:
-    peer: Peer
-    key: VerifyingKey
-    until: float
-    stored: bool = False
-    retried: float | None = None
-    """Monotonic time of the last fetch that a bad signature caused."""
 
 
 class Inbox:
@@ -76,7 +56,7 @@ class Inbox:
         self._store: Store = services.store
         self._ids: Ids = services.ids
         self._peers = services.peers
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._senders = Senders(services)
         self._hosts: OrderedDict[str, float] = OrderedDict()
 
     async def personal(self, request: Request) -> Response:
@@ -94,7 +74,7 @@ class Inbox:
         if await self._is_farewell_of_a_stranger(activity):
             return Response(status_code=202)
         claim = schemes.read_claim(_as_received(request, body), base_url=self._ids.base, now=utc_now())
-        verified, known = await self._verify(claim)
+        verified, known = await self._senders.verify(claim)
         if verified.actor == activity.actor:
             outcome = await self._own_words(verified, activity, known, body)
         else:
@@ -109,55 +89,11 @@ class Inbox:
         ever find 410 (Mastodon answers 202 in the same way)."""
         if not isinstance(activity, Delete) or activity.object != activity.actor:
             return False
-        return not await self._store.read(people.known, activity.actor)
-
-    async def _verify(self, claim: Claim) -> tuple[Verified, _Known]:
-        known = await self._key(claim.key_id)
-        try:
-            return schemes.verify(claim, known.key, owner=known.peer.uri), known
-        except SignatureRefused as refused:
-            lately = known.retried is not None and time.monotonic() - known.retried < RETRY_SECONDS
-            if not refused.refetch or lately:
-                raise
-        # The key may have changed since we met: asked for once more, then this is final for a while. A stranger who
-        # signs badly in somebody's name costs that server one request in half a minute.
-        known = await self._fetched_key(claim.key_id)
-        known.retried = time.monotonic()
-        return schemes.verify(claim, known.key, owner=known.peer.uri), known
-
-    async def _key(self, key_id: str) -> _Known:
-        known = self._known.get(key_id)
-        if known is not None and known.until > time.monotonic():
-            return known
-        peer = await self._store.read(people.peer_by_key, key_id)
-        if peer is not None:
-            return self._remember(key_id, peer, stored=True)
-        return await self._fetched_key(key_id)
-
-    async def _fetched_key(self, key_id: str) -> _Known:
-        try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                peer = await self._peers.by_key(key_id)
-        except TimeoutError:
-            raise SignatureRefused("The key could not be fetched in time", detail=key_id) from None
-        except BudgetSpent as error:
-            # Their server is asked no faster than it can bear; the sender keeps the activity and tries again.
-            raise TooMany("Too many new people from one server at once", detail=error.detail) from None
-        except (NetworkError, Invalid) as error:
-            raise SignatureRefused("The key could not be fetched", detail=f"{key_id}: {error.public}") from None
-        return self._remember(key_id, peer, stored=False)
-
-    def _remember(self, key_id: str, peer: Peer, *, stored: bool) -> _Known:
-        ends = time.monotonic() + KEY_FRESH_SECONDS
-        known = _Known(peer, verifying_key(peer.key_pem), ends, stored)
-        self._known[key_id] = known
-        while len(self._known) > KEYS_KEPT:
-            self._known.popitem(last=False)
-        return known
+        return not await self._store.read(peers.known, activity.actor)
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _own_words(self, verified: Verified, activity: Activity, known: _Known, body: bytes) -> Outcome:
+    async def _own_words(self, verified: Verified, activity: Activity, known: Known, body: bytes) -> Outcome:
         note: PreparedNote | None = None
         if isinstance(activity, Create | Update):
             if activity.note is not None:
@@ -167,13 +103,13 @@ class Inbox:
         peer, news = known.peer, not known.stored
         if isinstance(activity, Update) and activity.profile is not None:
             peer, news = peer_of(incoming.read_actor(activity.profile)), True
-            self._known.pop(verified.key_id, None)
+            self._senders.forget(verified.key_id)
         heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=self._is_news(host_of(peer.inbox)))
         outcome = await self._store.transact(inbox.receive, verified, activity, heard)
         known.stored = True
         if isinstance(activity, Delete) and activity.object == activity.actor:
             # If they come back, they are met anew.
-            self._known.pop(verified.key_id, None)
+            self._senders.forget(verified.key_id)
         return outcome
 
     def _is_news(self, host: str) -> bool:
@@ -182,7 +118,7 @@ class Inbox:
         if now - self._hosts.get(host, float("-inf")) < HOST_NEWS_SECONDS:
             return False
         self._hosts[host] = now
-        while len(self._hosts) > KEYS_KEPT:
+        while len(self._hosts) > HOSTS_KEPT:
             self._hosts.popitem(last=False)
         return True
 
@@ -219,11 +155,11 @@ def _concerns_us(tx: Tx, ids: Ids, activity: Activity) -> bool:
     if isinstance(activity, Create):
         parent = activity.note.in_reply_to if activity.note else None
         return parent is not None and (
-            our_post(tx, ids, parent) is not None or people.reply_target(tx, parent) is not None
+            our_post(tx, ids, parent) is not None or replies.target(tx, parent) is not None
         )
     if isinstance(activity, Update):
-        return people.reply_target(tx, activity.object_id) is not None
-    return isinstance(activity, Delete) and people.reply_target(tx, activity.object) is not None
+        return replies.target(tx, activity.object_id) is not None
+    return isinstance(activity, Delete) and replies.target(tx, activity.object) is not None
 
 
 async def _prepared(note: IncomingNote, body: bytes) -> PreparedNote:

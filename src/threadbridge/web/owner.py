@@ -32,7 +32,16 @@ from threadbridge.domain.posts import Post
 from threadbridge.errors import Conflict, Invalid, NotFound
 from threadbridge.portability import exports
 from threadbridge.services import Services
-from threadbridge.storage import accounts, connections, ledger, people, posts, views
+from threadbridge.storage import (
+    accounts,
+    connections,
+    followers,
+    ledger,
+    posts,
+    reactions,
+    replies,
+    views,
+)
 from threadbridge.storage import exports as archives
 from threadbridge.storage.exports import Export
 from threadbridge.storage.posts import Cursor
@@ -213,14 +222,14 @@ class _Rooms:
     async def followers(self, request: Request, session: Session) -> Response:
         before = number_from(request, "before")
         number = session.account.id
-        found = await self._store.read(people.followers_page, number, limit=PAGE + 1, before_id=before)
+        found = await self._store.read(followers.page, number, limit=PAGE + 1, before_id=before)
         older = found[PAGE - 1][0] if len(found) > PAGE else None
         rows = [follower for _, follower in found[:PAGE]]
         return self._page(session, "followers.html", followers=rows, older=older, first=before is None)
 
     async def replies(self, request: Request, session: Session) -> Response:
         before = number_from(request, "before")
-        found = await self._store.read(people.replies_page, session.account.id, limit=PAGE + 1, before_id=before)
+        found = await self._store.read(replies.page, session.account.id, limit=PAGE + 1, before_id=before)
         older = found[PAGE - 1][0] if len(found) > PAGE else None
         rows = [(reply, shown.foreign(reply.html)) for _, reply in found[:PAGE]]
         return self._page(
@@ -294,10 +303,8 @@ def _overview(tx: Tx, ids: Any, account_id: int) -> dict[str, Any]:
         "connection": connections.of_account(tx, account_id),
         "figures": views.figures(tx, account_id),
         "rows": _with_receipts(tx, ids, account_id, newest),
-        "replies": [
-            (reply, shown.foreign(reply.html)) for _, reply in people.replies_page(tx, account_id, limit=GLANCE)
-        ],
-        "reactions": [reaction for _, reaction in people.reactions_page(tx, account_id, limit=GLANCE)],
+        "replies": [(reply, shown.foreign(reply.html)) for _, reply in replies.page(tx, account_id, limit=GLANCE)],
+        "reactions": [reaction for _, reaction in reactions.page(tx, account_id, limit=GLANCE)],
         "name_of": shown.name_of,
     }
 
@@ -344,7 +351,7 @@ def _post(tx: Tx, ids: Any, account_id: int, number: int) -> dict[str, Any]:
         "sentences": said,
         "without": without,
         "pinned": number in views.pinned_ids(tx, account_id),
-        "answers": [(reply, shown.foreign(reply.html)) for reply in people.replies_to(tx, number, public_only=False)],
+        "answers": [(reply, shown.foreign(reply.html)) for reply in replies.to_post(tx, number, public_only=False)],
         "name_of": shown.name_of,
     }
 
@@ -374,7 +381,7 @@ def _unpin(tx: Tx, account_id: int, number: int) -> None:
 
 def _heard(tx: Tx, ids: Any, account_id: int, show: str, before: int | None) -> dict[str, Any]:
     kinds: dict[str, Any] = {"everything": None, "likes": "like", "boosts": "announce"}
-    found = people.reactions_page(tx, account_id, limit=PAGE + 1, before_id=before, kind=kinds[show])
+    found = reactions.page(tx, account_id, limit=PAGE + 1, before_id=before, kind=kinds[show])
     about = views.by_ids(tx, {reaction.post_id for _, reaction in found})
     titles = {number: shown.title(account, post) for number, (post, account) in about.items()}
     return {

@@ -1,0 +1,84 @@
+"""Collections and their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from threadbridge.activitypub.ids import Ids
+from threadbridge.activitypub.outgoing.wording import (
+    ACTIVITYSTREAMS,
+    POST_CONTEXT,
+    Document,
+)
+
+
+def ordered_collection(uri: str, total: int, *, first: str | None = None, last: str | None = None) -> Document:
+    """A paged collection's head. Without `first` Mastodon takes the network for hidden."""
+    document: Document = {
+        "@context": ACTIVITYSTREAMS, "id": uri, "type": "OrderedCollection", "totalItems": total,
+    }  # fmt: skip
+    if first:
+        document["first"] = first
+    if last:
+        document["last"] = last
+    return document
+
+
+def ordered_page(
+    uri: str,
+    part_of: str,
+    items: Sequence[Any],
+    *,
+    total: int | None = None,
+    next_page: str | None = None,
+    previous_page: str | None = None,
+    posts: bool = False,
+) -> Document:
+    """One page; `orderedItems` is a list also when it has one item or none."""
+    document: Document = {
+        "@context": POST_CONTEXT if posts else ACTIVITYSTREAMS,
+        "id": uri,
+        "type": "OrderedCollectionPage",
+        "partOf": part_of,
+    }
+    if total is not None:
+        document["totalItems"] = total
+    if next_page:
+        document["next"] = next_page
+    if previous_page:
+        document["prev"] = previous_page
+    document["orderedItems"] = list(items)
+    return document
+
+
+def featured(ids: Ids, account_id: int, notes: Sequence[Document]) -> Document:
+    """The posts on top of a profile, inline: the only history a new follower on Mastodon sees."""
+    return {
+        "@context": POST_CONTEXT,
+        "id": ids.featured(account_id),
+        "type": "OrderedCollection",
+        "totalItems": len(notes),
+        "orderedItems": list(notes),
+    }
+
+
+def featured_tags(ids: Ids, account_id: int, tags: Sequence[str]) -> Document:
+    """The hashtags of a profile."""
+    return {
+        "@context": [ACTIVITYSTREAMS, {"Hashtag": "as:Hashtag"}],
+        "id": ids.featured_tags(account_id),
+        "type": "Collection",
+        "totalItems": len(tags),
+        "items": [{"type": "Hashtag", "href": ids.tag(tag), "name": f"#{tag}"} for tag in tags],
+    }
+
+
+def post_collection(uri: str, total: int) -> Document:
+    """Likes and shares: how many, not who."""
+    return {"@context": ACTIVITYSTREAMS, **count_only(uri, total)}
+
+
+def count_only(uri: str, total: int) -> Document:
+    """A collection inside a document of which only the size is said."""
+    return {"id": uri, "type": "Collection", "totalItems": total}

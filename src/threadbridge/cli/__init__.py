@@ -1,0 +1,90 @@
+"""The command line. Every command works from any directory, without a terminal, on a plain install.
+
+Rule: what went wrong is said in words on standard error, with what to do; a traceback only with `--debug`. Exit
+status: 0 done · 1 refused or failed · 2 wrong usage or configuration · 130 interrupted. Remote text is printed with
+its control characters removed.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from threadbridge import __version__
+from threadbridge.cli import accounts, archives, health, running
+from threadbridge.cli.terminal import out, say_error, say_unforeseen, say_what_the_system_said, set_debug
+from threadbridge.errors import BadConfiguration, ThreadbridgeError
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "serve": running.serve,
+    "work": running.work,
+    "demo": running.demo,
+    "sandbox": running.sandbox,
+    "import": accounts.import_,
+    "connect": accounts.connect,
+    "accounts": accounts.list_accounts,
+    "login-link": accounts.login_link,
+    "export": archives.export,
+    "verify": archives.verify_,
+    "doctor": health.doctor_,
+}
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {}
+"""Commands of two words: `threadbridge GROUP COMMAND`, by group, with what the group is about."""
+
+
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and everything in the log.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        out.print(f"threadbridge {__version__}")
+        raise typer.Exit
+    set_debug(debug)
+
+
+def _assembled() -> typer.Typer:
+    assembled = typer.Typer(
+        name="threadbridge",
+        help="A federated bridge: Threads accounts in the Fediverse, and everything stays their owners'.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        add_completion=False,
+    )
+    assembled.callback(invoke_without_command=True)(_root)
+    for name, command in COMMANDS.items():
+        assembled.command(name)(command)
+    for name, (about, commands) in GROUPS.items():
+        group = typer.Typer(help=about, no_args_is_help=True)
+        for second, command in commands.items():
+            group.command(second)(command)
+        assembled.add_typer(group, name=name)
+    return assembled
+
+
+app = _assembled()
+
+
+def main() -> None:
+    """The console script: the only map from errors to exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = 0
+    try:
+        app()  # wrong usage is said, and answered with 2, by typer itself
+    except ThreadbridgeError as error:
+        say_error(error)
+        code = 2 if isinstance(error, BadConfiguration) else 1
+    except KeyboardInterrupt:
+        code = 130
+    except OSError as error:
+        code = say_what_the_system_said(error)
+    except Exception as error:
+        code = say_unforeseen(error)
+    sys.exit(code)

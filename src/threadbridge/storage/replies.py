@@ -1,0 +1,166 @@
+"""Answers from the Fediverse to our posts.
+
+Rule: a deleted answer loses its texts and keeps its id; the figure on the post is kept in the transaction that
+changes the rows it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, func, insert, select, update
+
+from threadbridge.domain.people import Reply
+from threadbridge.storage import schema
+from threadbridge.storage.accounts import touch
+from threadbridge.storage.store import Tx
+
+_CHUNK = 500
+
+
+def add(tx: Tx, account_id: int, reply: Reply, original: str) -> bool:
+    """Keep an answer; False if its id is known (also as deleted: a deleted id is never used again)."""
+    a = schema.replies
+    if tx.execute(select(a.c.id).where(a.c.uri == reply.uri)).first() is not None:
+        return False
+    tx.execute(
+        insert(a).values(
+            account_id=account_id,
+            post_id=reply.post_id,
+            uri=reply.uri,
+            peer_uri=reply.peer_uri,
+            url=reply.url,
+            html=reply.html,
+            published=reply.published,
+            updated=reply.updated,
+            public=reply.public,
+            original=original,
+            received_at=tx.now,
+        )
+    )
+    _count_reply(tx, account_id, reply.post_id, +1)
+    return True
+
+
+def edit(tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime, public: bool, original: str) -> bool:
+    """Replace the text of an answer by its own author; False if there is none, or a newer form is held."""
+    a = schema.replies
+    row = tx.execute(
+        select(a.c.id, a.c.account_id, a.c.updated).where(
+            a.c.uri == uri, a.c.peer_uri == peer_uri, a.c.deleted_at.is_(None)
+        )
+    ).first()
+    if row is None or (row.updated is not None and row.updated >= updated):
+        return False
+    tx.execute(update(a).where(a.c.id == row.id).values(html=html, updated=updated, public=public, original=original))
+    touch(tx, row.account_id, figures_only=True)
+    return True
+
+
+def remove(tx: Tx, uri: str, peer_uri: str) -> bool:
+    """Delete an answer by its own author; its texts go, its id stays taken."""
+    a = schema.replies
+    row = tx.execute(
+        update(a)
+        .where(a.c.uri == uri, a.c.peer_uri == peer_uri, a.c.deleted_at.is_(None))
+        .values(deleted_at=tx.now, html="", original="")
+        .returning(a.c.account_id, a.c.post_id)
+    ).first()
+    if row is None:
+        return False
+    _count_reply(tx, row.account_id, row.post_id, -1)
+    return True
+
+
+def known(tx: Tx, uri: str) -> bool:
+    """Whether an object id is one of the answers held here, deleted or not."""
+    a = schema.replies
+    return tx.execute(select(a.c.id).where(a.c.uri == uri)).first() is not None
+
+
+def target(tx: Tx, uri: str) -> tuple[int, int] | None:
+    """(account id, post id) under which an answer stands, so that an answer to it finds its place too."""
+    a = schema.replies
+    row = tx.execute(select(a.c.account_id, a.c.post_id).where(a.c.uri == uri, a.c.deleted_at.is_(None))).first()
+    return (row.account_id, row.post_id) if row else None
+
+
+def _count_reply(tx: Tx, account_id: int, post_id: int, by: int) -> None:
+    p = schema.posts
+    tx.execute(update(p).where(p.c.id == post_id).values(replies_count=p.c.replies_count + by))
+    touch(tx, account_id, figures_only=True)
+
+
+def _replies() -> Select[Any]:
+    a, p = schema.replies, schema.peers
+    return (
+        select(a, p.c.handle, p.c.name, p.c.url.label("author_url"))
+        .join(p, p.c.uri == a.c.peer_uri)
+        .where(a.c.deleted_at.is_(None))
+    )
+
+
+def _reply(row: Row[Any]) -> Reply:
+    return Reply(
+        uri=row.uri,
+        post_id=row.post_id,
+        peer_uri=row.peer_uri,
+        handle=row.handle,
+        name=row.name,
+        author_url=row.author_url,
+        url=row.url,
+        html=row.html,
+        published=row.published,
+        updated=row.updated,
+        public=row.public,
+    )
+
+
+def to_post(tx: Tx, post_id: int, *, limit: int = 100, public_only: bool = True) -> list[Reply]:
+    """Answers to one post, oldest first."""
+    a = schema.replies
+    query = _replies().where(a.c.post_id == post_id)
+    if public_only:
+        query = query.where(a.c.public)
+    return [_reply(row) for row in tx.execute(query.order_by(a.c.published, a.c.id).limit(limit))]
+
+
+def uris(tx: Tx, post_ids: Sequence[int], limit: int = 50) -> dict[int, list[str]]:
+    """{post id: ids of its public answers, oldest first}."""
+    a = schema.replies
+    place = func.row_number().over(partition_by=a.c.post_id, order_by=(a.c.published, a.c.id)).label("place")
+    ranked = (
+        select(a.c.post_id, a.c.uri, place)
+        .where(a.c.post_id.in_(post_ids), a.c.public, a.c.deleted_at.is_(None))
+        .subquery()
+    )
+    held: dict[int, list[str]] = {}
+    for row in tx.execute(select(ranked).where(ranked.c.place <= limit).order_by(ranked.c.post_id, ranked.c.place)):
+        held.setdefault(row.post_id, []).append(row.uri)
+    return held
+
+
+def page(tx: Tx, account_id: int, *, limit: int, before_id: int | None = None) -> list[tuple[int, Reply]]:
+    """Answers to all of an account's posts, latest first, with the row number to go on from."""
+    a = schema.replies
+    query = _replies().where(a.c.account_id == account_id)
+    if before_id is not None:
+        query = query.where(a.c.id < before_id)
+    return [(row.id, _reply(row)) for row in tx.execute(query.order_by(a.c.id.desc()).limit(limit))]
+
+
+def everyone(tx: Tx, account_id: int) -> Iterator[tuple[Reply, str]]:
+    """Every answer with the object as it came, oldest first, in constant memory (exports)."""
+    a = schema.replies
+    last = 0
+    while True:
+        rows = tx.execute(
+            _replies().where(a.c.account_id == account_id, a.c.id > last).order_by(a.c.id).limit(_CHUNK)
+        ).all()
+        for row in rows:
+            yield _reply(row), row.original
+        if len(rows) < _CHUNK:
+            return
+        last = rows[-1].id
