@@ -288,6 +288,10 @@ class _Walker:
             await self._remote.wait_for("Delete", post_uri, seconds=STEP_SECONDS)
             gone = await self._browser.get(post_uri)
             assert gone.status_code == 410, f"{post_uri} answers {gone.status_code}"
+        with _step("one more post, which stays on the remote timeline"):
+            told = {"user": self._alice.username, "text": "Coffee on the quay, and nowhere to be. #coffee"}
+            await self._threads_api("POST", "posts", {**told, "draw": "coffee", "alt": "A cup of coffee on a table"})
+            await self._remote.wait_for("Create", other_than=post_uri, seconds=STEP_SECONDS)
         await self._take_everything_away()
 
     async def _threads_api(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise BadConfiguration(
-                f"Port {port} on {host} is taken", hint="Choose another with --port or THREADBRIDGE_PORT."
+                f"Port {port} on {host} is taken", hint="Choose another with --port."
             ) from None
         raise BadConfiguration(f"Cannot listen on {host}:{port}", detail=str(error)) from None
     return sock

@@ -183,7 +183,10 @@ async def _read(services: Services, job: Job, _stopping: Stopping) -> None:
     try:
         if connection.history_done_at is None:
             await services.reader.whole_history(connection, source)
-        await services.reader.latest(connection, source)
+        changes = await services.reader.latest(connection, source)
+        if changes:
+            figures = {name: len(getattr(changes, name)) for name in ("created", "edited", "deleted")}
+            log.info("an account was read", account=account_id, **figures)
         profile_due = utc_now() - PROFILE_EVERY * services.config.poll_seconds
         if connection.profile_read_at is None or connection.profile_read_at < profile_due:
             await services.reader.profile(account_id, await source.profile())

@@ -17,9 +17,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 from tests.benchmarks import archives, deliveries, documents, inbox, limits
-
-Figure = tuple[str, float, str, str | None]
-"""(what, value, unit, name of the limit beside it)"""
+from tests.benchmarks.scene import Figure
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from threadbridge.signatures.keys import signing_key, verifying_key
 from threadbridge.storage.vault import new_rsa_key
 
 SIGN, VERIFY = "RSA-2048 signatures", "RSA-2048 verifications"
-COMMIT, ROUTE = "durable SQLite commits", "empty Starlette route"
+COMMIT, ROUTE, POST_ROUTE = "durable SQLite commits", "empty Starlette route", "empty Starlette route, POST"
 
 
 def measure() -> list[tuple[str, float, str, str | None]]:

@@ -20,6 +20,9 @@ from threadbridge.storage import accounts, posts, schema
 from threadbridge.storage.posts import PostContent
 from threadbridge.storage.store import Tx
 
+Figure = tuple[str, float, str, str | None]
+"""(what, value, unit, name of the limit beside it)"""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -37,10 +40,10 @@ class Scene:
         }
 
     @contextlib.contextmanager
-    def serving(self, *arguments: str) -> Iterator[None]:
+    def serving(self, *arguments: str) -> Iterator[load.Running]:
         command = ["-m", "threadbridge.cli", "serve", *arguments]
-        with load.process(command, self.port, env=self.environment()):
-            yield
+        with load.process(command, self.port, env=self.environment()) as running:
+            yield running
 
     @contextlib.contextmanager
     def ground(self) -> Iterator[Ground]:

@@ -58,6 +58,7 @@ class RemoteServer:
         self._client = client
         self.peers = Peers(client, self._sign_get)
         self.timeline: dict[str, Shown] = {}
+        self._followed: dict[str, str] = {}
         self.heard: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
         self._number = 0
@@ -75,6 +76,7 @@ class RemoteServer:
 
     async def follow(self, actor: Peer) -> str:
         """Send a Follow to an actor's inbox; returns its id."""
+        self._followed[actor.uri] = actor.handle
         return await self._say(actor.inbox, {"type": "Follow", "object": actor.uri})
 
     async def like(self, actor: Peer, post: str) -> str:
@@ -110,14 +112,17 @@ class RemoteServer:
             )
         return uri
 
-    async def wait_for(self, kind: str, object_uri: str | None = None, *, seconds: float) -> dict[str, Any]:
-        """The first activity of a kind (about an object) that has arrived or arrives within `seconds`."""
+    async def wait_for(
+        self, kind: str, object_uri: str | None = None, *, seconds: float, other_than: str | None = None
+    ) -> dict[str, Any]:
+        """The first activity of a kind (about an object, or about any `other_than` one) that has arrived or arrives
+        within `seconds`."""
 
         def arrived() -> dict[str, Any] | None:
             for activity in self.heard:
                 inner = activity.get("object")
                 uri = inner.get("id") if isinstance(inner, dict) else inner
-                if activity.get("type") == kind and object_uri in (None, uri):
+                if activity.get("type") == kind and object_uri in (None, uri) and uri != other_than:
                     return activity
             return None
 
@@ -198,9 +203,13 @@ class RemoteServer:
         elif isinstance(read, incoming.Delete):
             self.timeline.pop(read.object, None)
 
+    def _name_of(self, author: str) -> str:
+        return f"@{self._followed[author]}" if author in self._followed else author
+
     async def _page(self, _: Request) -> Response:
         posts = "".join(
-            f'<article><p class="by">{escape(post.author)} · {escape(post.published)}'
+            f'<article><p class="by"><a href="{escape(post.author)}">{escape(self._name_of(post.author))}</a> · '
+            f"{escape(post.published)}"
             f"{' · edited' if post.edited else ''}</p>{post.html}"
             + "".join(f'<img src="{escape(url)}" alt="{escape(alt)}">' for url, alt in post.pictures)
             + "</article>"
