@@ -8,7 +8,7 @@ PORT ?= 8000
 EXIT ?=
 JOBS ?= 2
 
-.PHONY: demo test check fix bench faults lock clean help
+.PHONY: demo test check fix bench faults fuzz lock clean help
 
 help:            ## what can be made here
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ -/'
@@ -37,6 +37,9 @@ bench: $(STAMP)  ## figures beside the machine's own limits
 
 faults: $(STAMP) ## the long form of the kill -9 tests
 	@$(BIN)/python -m pytest tests/faults --faults-long
+
+fuzz: $(STAMP)   ## every reader of foreign words, FUZZ_SECONDS=300 each (FUZZ_SEED=… for the same again)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/python -m pytest tests/fuzz
 
 lock: $(STAMP)   ## resolve the dependencies anew
 	@$(BIN)/python -m pip install -q uv && $(BIN)/uv pip compile -q --universal --all-extras --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock

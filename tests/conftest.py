@@ -8,12 +8,14 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
-from tests.rig import Bridge, Served, Stranger, free_socket, running_bridge
+from tests.peers import judgement
+from tests.rig import Bridge, Served, Stranger, free_socket, new_sqlite, running_bridge
 
 from threadbridge.storage import migrate
 from threadbridge.storage.store import Store
@@ -21,6 +23,22 @@ from threadbridge.storage.store import Store
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-long", action="store_true", help="run the kill -9 tests in their long form")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "unjudged(reason): what the product says here, no other server is meant to read"
+    )
+
+
+@pytest.fixture(autouse=True)
+def judged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every document and request of every test goes through the strict readers of `tests/peers`."""
+    yield
+    if request.node.get_closest_marker("unjudged"):
+        judgement.forget()
+    complaints = judgement.judge()
+    assert not complaints, "\n".join(complaints[:20])
 
 
 @pytest.fixture(scope="session")
@@ -45,14 +63,48 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def postgres_pattern(postgres_server: str) -> Iterator[str]:
+    """The name of a database in the newest form, to be copied: migrating anew for each test would take ten times as
+    long. (`tests/world/test_storage_migrations.py` begins with empty ones.)"""
+    with a_postgres(postgres_server) as url:
+        opened = Store.open(url)
+        migrate.to_newest(opened)
+        opened.close()
+        name = make_url(url).database
+        assert name is not None
+        yield name
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """An empty database of its own."""
+def postgres_url(postgres_server: str, postgres_pattern: str) -> Iterator[str]:
+    """A database of its own, in the newest form."""
+    with a_postgres(postgres_server, like=postgres_pattern) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgres_url_of_module(postgres_server: str, postgres_pattern: str) -> Iterator[str]:
+    """The same, for all tests of a file that leave it as it is."""
+    with a_postgres(postgres_server, like=postgres_pattern) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of its own with nothing in it."""
+    with a_postgres(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def a_postgres(postgres_server: str, *, like: str | None = None) -> Iterator[str]:
+    """The URL of a new database, empty or `like` another one, while it is needed."""
     url = make_url(postgres_server).set(drivername="postgresql+psycopg")
     name = f"test_{uuid.uuid4().hex[:12]}"
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}" + (f" TEMPLATE {like}" if like else "")))
     try:
         yield url.set(database=name).render_as_string(hide_password=False)
     finally:
@@ -63,18 +115,27 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Each test that asks for it runs on both databases."""
+    """Each test that asks for it runs on both databases, which are in the newest form."""
     if request.param == "sqlite":
+        new_sqlite(tmp_path / "test.sqlite3")
         return f"sqlite:///{tmp_path / 'test.sqlite3'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same with nothing in them."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    url: str = request.getfixturevalue("empty_postgres_url")
+    return url
+
+
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
-    """A migrated database of either kind."""
+    """A database of either kind."""
     opened = Store.open(database_url)
-    migrate.to_newest(opened)
     yield opened
     opened.close()
 

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import ipaddress
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,16 +33,17 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from tests.peers import judgement
 
 from threadbridge import server
 from threadbridge.config import fixed
 from threadbridge.domain.accounts import Account
 from threadbridge.services import Ground, Services, open_ground, open_services
-from threadbridge.storage import accounts, posts, schema
+from threadbridge.storage import accounts, migrate, posts, schema
 from threadbridge.storage.posts import PostContent
-from threadbridge.storage.store import Tx
+from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import NewKey, new_rsa_key
-from threadbridge.web.app import create_app
+from threadbridge.web.app import Front, create_app
 from threadbridge.worker import Worker
 
 T = TypeVar("T")
@@ -73,10 +75,12 @@ def free_socket() -> socket.socket:
 
 
 class Served:
-    """An ASGI application on a loopback port."""
+    """An ASGI application on a loopback port. What the product says in it or to it is kept for the judgement of
+    `tests/peers/judgement.py`."""
 
     def __init__(self, loop: BackgroundLoop, app: Any, sock: socket.socket) -> None:
         self._loop = loop
+        app = judgement.answers_of(app) if isinstance(app, Front) else judgement.requests_to(app)
         self._server = server.http_server(app)
         self._task = asyncio.run_coroutine_threadsafe(self._server.serve(sockets=[sock]), loop.loop)
         deadline = time.monotonic() + 10
@@ -192,6 +196,36 @@ class Bridge:
         return httpx2.get(url, headers={"Accept": accept, **headers}, trust_env=False)
 
 
+@lru_cache
+def _newest_form() -> bytes:
+    """An SQLite database in the newest form, made once: migrating for each test would take fifty times as long."""
+    with tempfile.TemporaryDirectory(prefix="threadbridge-pattern-") as folder:
+        file = Path(folder) / "pattern.sqlite3"
+        store = Store.open(f"sqlite:///{file}")
+        migrate.to_newest(store)
+        store.close()
+        return file.read_bytes()
+
+
+@lru_cache
+def _first_start() -> dict[str, bytes]:
+    """What a first start leaves in the data folder: the database, with the server's own keys, and what seals them."""
+    with tempfile.TemporaryDirectory(prefix="threadbridge-pattern-") as folder:
+        open_ground(fixed(data_dir=Path(folder)), needs_base_url=False).close()
+        return {name: (Path(folder) / name).read_bytes() for name in ("threadbridge.sqlite3", "secret.key")}
+
+
+def new_sqlite(file: Path) -> None:
+    """Put a database in the newest form where there is none."""
+    _put(file, _newest_form())
+
+
+def _put(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    file.chmod(0o600)
+
+
 @contextmanager
 def running_bridge(
     folder: Path, *, worker: bool = True, database_url: str | None = None, **settings: Any
@@ -203,12 +237,16 @@ def running_bridge(
         data_dir=folder,
         database_url=database_url,
         allowed_private_networks=LOOPBACK,
-        **{"base_url": base, "poll_seconds": 0.2, **settings},
+        **{"base_url": base, "poll_seconds": 0.2, "refusals_per_minute": 1_000_000, **settings},
     )
+    if database_url is None and not any(folder.glob("*")):
+        for name, content in _first_start().items():
+            _put(folder / name, content)
     loop = BackgroundLoop()
     ground = open_ground(config)
     services = loop.run(_opened(ground))
     bridge = Bridge(loop, ground, services, base)
+    leave = judgement.keys_from(partial(public_keys, ground))
     try:
         served = Served(loop, create_app(services), sock)
         if worker:
@@ -220,8 +258,21 @@ def running_bridge(
             served.stop()
             loop.run(services.aclose())
     finally:
+        leave()
         ground.close()
         loop.close()
+
+
+def public_keys(ground: Ground) -> dict[str, str]:
+    """{keyId: PEM} of everybody here, as the judgement needs them: tests may have ended the accounts by then."""
+
+    def read(tx: Tx) -> dict[str, str]:
+        table, ids = schema.account_keys, ground.ids
+        rows = tx.execute(select(table.c.account_id, table.c.fragment, table.c.public_pem, table.c.kind)).all()
+        owned = [(ids.instance if r.account_id is None else ids.actor(r.account_id), r) for r in rows]
+        return {f"{owner}#{row.fragment}": row.public_pem for owner, row in owned if row.kind == "rsa"}
+
+    return ground.store.read_now(read)
 
 
 async def _opened(ground: Ground) -> Services:

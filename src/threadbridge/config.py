@@ -76,7 +76,30 @@ class Config(BaseSettings):
         description="Shortest time between two reads of one account. A quiet account is read at least every ten "
         "times that.",
     )
+    secure_mode: bool = Field(
+        default=False,
+        description="Answer ActivityPub requests for profiles, posts and collections only when they are signed by "
+        'somebody who is not blocked ("authorized fetch"). Pages for people stay open.',
+    )
     log_format: str = Field(default="auto", pattern="^(auto|json|text)$", description="auto, json or text.")
+    allow_list: bool = Field(
+        default=False,
+        description="Allow-list mode: only servers that the operator allowed (`blocks add --severity allow`) may "
+        "write, read in secure mode, and receive.",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+        description="Comma-separated CIDRs of proxies whose X-Forwarded-For is believed.",
+    )
+    refusals_per_minute: int = Field(
+        default=120,
+        ge=1,
+        description="Requests to an inbox from one address that may be refused within a minute before unknown "
+        "senders from there are answered 429.",
+    )
+    requests_per_minute_per_server: int = Field(
+        default=30_000, ge=1, description="Verified requests that one server may make within a minute, then 429."
+    )
     operator_contact: str = Field(default="", description="Mail address or URL shown to other servers' people.")
 
     @classmethod
@@ -111,7 +134,7 @@ class Config(BaseSettings):
             raise ValueError("a folder with a question mark in its path cannot hold the database")
         return value
 
-    @field_validator("allowed_private_networks", mode="before")
+    @field_validator("allowed_private_networks", "trusted_proxies", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         if isinstance(value, str):

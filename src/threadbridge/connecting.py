@@ -103,7 +103,7 @@ def _connect(
     if known is not None and account is not None and chosen not in (None, account.handle):
         raise Conflict(
             f"This person at the source is connected here already, as {account.handle!r}",
-            hint="Leave --handle out to renew that connection; a handle cannot be changed.",
+            hint="Leave --handle out to renew that connection; `threadbridge accounts rename` changes a handle.",
         )
     if account is None:
         account = accounts.create(

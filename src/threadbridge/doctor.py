@@ -12,11 +12,13 @@ from typing import Literal
 
 from threadbridge import __version__
 from threadbridge.config import Config
+from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import NetworkError, ThreadbridgeError
+from threadbridge.federation import own_domain
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard
 from threadbridge.services import Ground, open_ground, utc_now
-from threadbridge.storage import accounts, connections, jobs, ledger
+from threadbridge.storage import accounts, connections, jobs, ledger, profiles
 
 Level = Literal["ok", "warning", "error"]
 SPACE_WANTED = 1_000_000_000
@@ -105,6 +107,14 @@ async def _outside(ground: Ground) -> AsyncIterator[Finding]:
             )
         except NetworkError as error:
             yield Finding("warning", "reachable", f"{error} Is `threadbridge serve` running behind that name?")
+        for account, wanted in await asyncio.to_thread(ground.store.read_now, profiles.with_own_domain):
+            if account.state is AccountState.GONE:
+                continue
+            for level, words in await own_domain.look(echo, ground.ids, account, wanted.domain):
+                if level != "ok":
+                    yield Finding("error" if level == "error" else "warning", f"@{account.handle}", words)
+                elif "leads to this account" in words:
+                    yield Finding("ok", f"@{account.handle}", f"found as @{account.handle}@{wanted.domain}")
         try:
             await client.get(f"{config.graph_url}/v1.0/me", limit=100_000, deadline=10)
             yield Finding("ok", "Threads API", f"{config.graph_url} answers")

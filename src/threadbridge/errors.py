@@ -16,6 +16,7 @@ map to status codes is in `web/app.py`, the only map to exit codes in `cli/`.
     │   └── SignInNeeded          … until signed in
     ├── TooMany                   asked too often; the same request later is right
     ├── SignatureRefused          a request that does not prove who sent it
+    │   └── SignatureMalformed    … because it cannot be read, or in more than one way
     ├── MediaRefused              a file that is not a picture or video we serve
     ├── NetworkError              something outside could not be reached or did not behave
     │   ├── AddressRefused        the address guard said no (private, reserved, odd port)
@@ -98,6 +99,10 @@ class SignatureRefused(ThreadbridgeError):
     def __init__(self, public: str, *, detail: str | None = None, refetch: bool = False) -> None:
         super().__init__(public, detail=detail)
         self.refetch = refetch
+
+
+class SignatureMalformed(SignatureRefused):
+    """A signature that cannot be read, or in more than one way."""
 
 
 class MediaRefused(ThreadbridgeError):

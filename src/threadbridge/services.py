@@ -13,6 +13,7 @@ from threadbridge import __version__
 from threadbridge.activitypub.ids import Ids
 from threadbridge.bridge.reading import Reader
 from threadbridge.config import Config, check_base_url
+from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.send import Sender
 from threadbridge.errors import BadConfiguration
 from threadbridge.media.store import MediaStore
@@ -21,8 +22,9 @@ from threadbridge.net.guard import Guard
 from threadbridge.net.peers import Peers
 from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import SigningKey, signing_key
+from threadbridge.signatures.knocking import Manner
 from threadbridge.sources.threads_api import ThreadsApi, fetching
-from threadbridge.storage import accounts, migrate
+from threadbridge.storage import accounts, keys, migrate
 from threadbridge.storage.store import Store, prepare_folder
 from threadbridge.storage.vault import Vault, new_rsa_key, open_vault
 
@@ -70,15 +72,18 @@ def open_ground(config: Config, *, needs_base_url: bool = True) -> Ground:
                 f"This data belongs to {base_url}, not to {config.base_url}",
                 hint="Ids never change: set THREADBRIDGE_BASE_URL to the address above, or use another data folder.",
             )
-        sealed = store.read_now(accounts.has_instance_key)
+        sealed = store.read_now(keys.has_instance_key)
         vault = open_vault(config.secret_key_path, make=not sealed)
         if sealed:
             # With another key nothing could be signed and no source read: said now, not at the first delivery.
-            store.read_now(accounts.private_key, vault, None)
+            store.read_now(keys.private_key, vault, None)
         if base_url is None and config.base_url is not None:
             store.transact_now(accounts.set_fact, "base_url", config.base_url)
         if not sealed:
-            store.transact_now(accounts.ensure_instance_key, vault, new_rsa_key())
+            store.transact_now(keys.ensure_instance_key, vault, new_rsa_key())
+        if store.read_now(keys.without_proof_key, 1):
+            while store.transact_now(keys.add_missing, vault):
+                pass
         chosen = config.base_url or base_url or "http://localhost"
         if needs_base_url:
             _check_base_url(chosen, config)
@@ -103,6 +108,7 @@ class Services:
     client: Client
     peers: Peers
     reader: Reader
+    prover: Prover
     _sources: OrderedDict[tuple[str, str], ThreadsApi] = field(default_factory=OrderedDict)
 
     @property
@@ -127,7 +133,7 @@ class Services:
 
     def sender(self) -> Sender:
         """A new engine that carries deliveries."""
-        return Sender(self.store, self.vault, self.client, self.ids, clock=utc_now)
+        return Sender(self.store, self.vault, self.client, self.ids, self.prover, clock=utc_now)
 
     def source_for(self, token: str, graph_url: str) -> ThreadsApi:
         """The Threads API with a token, connected to an account or not yet. The same one for the same token: it
@@ -140,6 +146,17 @@ class Services:
         else:
             self._sources.move_to_end((token, graph_url))
         return known
+
+    def echo_client(self) -> Client:
+        """A client that may ask this very server, through whatever stands in front of it, as others do. Only for
+        looking whether we can be found: what it brings is believed by nobody. Close it after use."""
+        return Client(
+            Guard(self.config.allowed_private_networks),
+            user_agent=f"threadbridge/{__version__} (+{self.ids.base}/)",
+            ca_file=self.config.ca_file,
+            clock=utc_now,
+            connections=4,
+        )
 
     async def aclose(self) -> None:
         """Close what `open_services` opened; the ground stays."""
@@ -158,11 +175,22 @@ def open_services(ground: Ground) -> Services:
     )
     key: list[SigningKey] = []
 
-    async def sign_get(url: str) -> dict[str, str]:
+    async def sign_get(url: str, manner: Manner) -> dict[str, str]:
         if not key:
-            pem = await ground.store.read(accounts.private_key, ground.vault, None)
-            key.append(signing_key(ids.instance_key, pem))
-        return schemes.sign("cavage", key[0], method="GET", url=url, body=None, date=utc_now(), content_type=None)
+            own, pem = await ground.store.read(keys.private_key, ground.vault, None)
+            key.append(signing_key(f"{ids.instance}#{own.fragment}", pem))
+        return schemes.sign(
+            manner.scheme,
+            key[0],
+            method="GET",
+            url=url,
+            body=None,
+            date=utc_now(),
+            content_type=None,
+            demand=manner.demand,
+            with_query=manner.with_query,
+        )
 
-    peers = Peers(client, sign_get, requests_per_minute=PEER_REQUESTS_PER_MINUTE)
-    return Services(ground, client, peers, Reader(ground.store, client, ground.media, ids))
+    peers = Peers(client, sign_get, key_id=ids.instance_key, requests_per_minute=PEER_REQUESTS_PER_MINUTE)
+    reader = Reader(ground.store, client, ground.media, ids)
+    return Services(ground, client, peers, reader, Prover(ground.vault, ids))

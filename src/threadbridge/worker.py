@@ -3,8 +3,24 @@
     fan_out       delivery.fanout.step        an activity -> one delivery row per distinct inbox
     read          bridge.reading.Reader       a connected account is read, its changes said
     build_export  portability.exports.build   the archive an owner asked for
-    verify_gone   _verify_gone                an inbox answered 410: are its followers really gone?
+    verify_gone   federation.leaving.verify   an inbox answered 410: are its followers really gone?
+    bury          federation.actor.bury_more  somebody is gone who did much here: it ends, piece by piece
+    let_in        federation.follow.let_in_some  everybody may follow again: let in who waits
+    confirm_move  federation.move.confirm     a follower says that they moved: does the new account agree?
+    climb_thread  federation.thread.climb     where does a post hang that names somebody here?
+    look_around   federation.thread.look_around  are there answers below a post that nobody sent us?
+    own_word      delivery.server_word.say    the server's own actor says something (to a relay)
     wake          _wake                       a server is back: what waited for it may go
+    rotate_key    federation.rotation.step    an account's key is changed, step by step
+    enforce       federation.enforcement.step a rule about who may speak changed: park what it cuts, give back
+    read_list     federation.blocklists.read_followed  a followed list of blocked servers is read, every day
+    announce      delivery.announcing.tell    an actor document changed: its followers are told, once
+    check_links   federation.link_back.check  do the pages named on a profile link back?
+    check_domain  federation.own_domain.check does an account's own domain still lead here?
+    farewell      federation.farewell.step    an account is deleted, phase by phase
+    poll          delivery.polls.say          the figures of a poll moved, or it has closed
+    find_post     federation.quoting.find     is what a post quotes or reposts in the Fediverse?
+    check_stamp   federation.quoting.check    an author lets us quote: the authorization at its origin
     prune         _prune                      ids heard long ago and old sign-in rows are forgotten
 
 and, beside them, `delivery.send.Sender`, which carries the deliveries.
@@ -24,7 +40,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from threadbridge.bridge import cadence, reading
-from threadbridge.delivery import fanout, outbox, send
+from threadbridge.delivery import announcing, fanout, outbox, polls, send, server_word
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import (
     NetworkError,
@@ -32,17 +48,35 @@ from threadbridge.errors import (
     ThreadbridgeError,
     Unavailable,
 )
+from threadbridge.federation import (
+    actor,
+    blocklists,
+    enforcement,
+    farewell,
+    follow,
+    leaving,
+    link_back,
+    move,
+    own_domain,
+    quote,
+    quoting,
+    reply,
+    rotation,
+    thread,
+)
 from threadbridge.portability import exports
 from threadbridge.services import Services, utc_now
 from threadbridge.storage import (
     accounts,
     connections,
-    followers,
+    decisions,
+    farewells,
     hosts,
     jobs,
-    ledger,
+    profiles,
     seen,
 )
+from threadbridge.storage import exports as archives
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
 
@@ -54,6 +88,8 @@ ATTEMPTS = 8
 PRUNE = "prune"
 PRUNE_EVERY = timedelta(hours=6)
 HEARD_FOR = timedelta(days=30)
+UNUSED_SECONDS = 600.0
+"""A file taken in (again) since is not removed: whoever did so may be about to show it."""
 PROFILE_EVERY = timedelta(seconds=20)
 """How often the profile is read, times `poll_seconds`."""
 
@@ -78,6 +114,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`."""
         await self._services.store.transact(_at_start)
+        await self._services.store.transact(enforcement.restrict_to_allowed, self._services.config.allow_list)
         sending = asyncio.create_task(self._sender.run())
         extending = asyncio.create_task(self._extend_for_ever())
         try:
@@ -246,17 +283,36 @@ async def _build_export(services: Services, job: Job, stopping: Stopping) -> Non
     )
 
 
-async def _verify_gone(services: Services, job: Job, _stopping: Stopping) -> None:
-    """An inbox said that it is gone: followers end only when their own documents are gone too."""
-    inbox = str(job.arguments["inbox"])
-    for account_id, uri in await services.store.read(ledger.inbox_followers, inbox):
-        try:
-            gone = await services.peers.is_gone(uri)
-        except NetworkError:
-            continue
-        if gone:
-            await services.store.transact(followers.end, account_id, uri, cause="gone")
-    await services.store.transact(jobs.finish, job)
+async def _verify_gone(services: Services, job: Job, stopping: Stopping) -> None:
+    await leaving.verify(services.store, services.peers, job, stopping)
+
+
+async def _bury(services: Services, job: Job, stopping: Stopping) -> None:
+    while not stopping() and await services.store.transact(actor.bury_more, job):
+        pass
+
+
+async def _let_in(services: Services, job: Job, stopping: Stopping) -> None:
+    while not stopping() and await services.store.transact(follow.let_in_some, services.ids, job):
+        pass
+
+
+async def _confirm_move(services: Services, job: Job, _stopping: Stopping) -> None:
+    await move.confirm(services.store, services.ids, services.peers, job)
+
+
+async def _climb(services: Services, job: Job, _stopping: Stopping) -> None:
+    await thread.climb(services.store, services.ids, services.peers, job)
+
+
+async def _look_around(services: Services, job: Job, _stopping: Stopping) -> None:
+    await thread.look_around(services.store, services.ids, services.peers, job)
+
+
+async def _say_as_server(services: Services, job: Job, _stopping: Stopping) -> None:
+    await server_word.say(
+        services.store, services.vault, services.client, services.ids, job, clock=services.store.clock
+    )
 
 
 async def _wake(services: Services, job: Job, _stopping: Stopping) -> None:
@@ -265,14 +321,95 @@ async def _wake(services: Services, job: Job, _stopping: Stopping) -> None:
     await services.store.transact(jobs.finish, job)
 
 
+async def _read_list(services: Services, job: Job, _stopping: Stopping) -> None:
+    await blocklists.read_followed(services.store, services.client, job)
+
+
+async def _enforce(services: Services, job: Job, _stopping: Stopping) -> None:
+    current = job
+    while (left := await services.store.transact(enforcement.step, services.ids, current)) is not None:
+        current = Job(job.id, job.kind, job.key, left, job.attempts, job.lease)
+
+
+async def _announce(services: Services, job: Job, _stopping: Stopping) -> None:
+    await services.store.transact(announcing.tell, services.ids, job)
+
+
+async def _check_links(services: Services, job: Job, _stopping: Stopping) -> None:
+    await link_back.check(services.store, services.client, services.ids, job)
+
+
+async def _check_domain(services: Services, job: Job, _stopping: Stopping) -> None:
+    async with services.echo_client() as client:
+        await own_domain.check(services.store, client, services.ids, job)
+
+
+async def _farewell(services: Services, job: Job, stopping: Stopping) -> None:
+    """Carry a deletion on; the last part needs the disk, and is done by pieces that can each be done twice."""
+    store, current = services.store, job
+    while (left := await store.transact(farewell.step, services.ids, current)) is not None:
+        phase, arguments = left
+        current = Job(job.id, job.kind, job.key, arguments, job.attempts, job.lease)
+        if phase == "erasing":
+            break
+    else:
+        return
+    account_id, erased = int(current.arguments["account"]), int(current.arguments.get("erased", 0))
+    for name in await store.transact(archives.retire, account_id, 0):
+        await asyncio.to_thread((exports.folder(services.config.data_dir) / name).unlink, missing_ok=True)
+    while not stopping():
+        numbers, files = await store.read(farewell.next_posts, account_id, erased)
+        if not numbers:
+            break
+        hashes = await _removed(services, files)
+        if not await store.transact(farewell.posts_erased, current, numbers, hashes):
+            return
+        erased = numbers[-1]
+    if stopping():
+        return
+    hashes = await _removed(services, await store.read(farewells.files_of_profile, account_id))
+    await store.transact(farewell.profile_erased, account_id, hashes)
+    while await store.transact(farewell.erase_rows, account_id):
+        pass
+    await store.transact(farewell.done, current)
+
+
+async def _removed(services: Services, files: list[tuple[str, str]]) -> list[str]:
+    """Remove files from the disk; returns their hashes."""
+    for sha256, media_type in files:
+        if not await asyncio.to_thread(services.media.remove, sha256, media_type, unused_for=UNUSED_SECONDS):
+            raise Unavailable("A file that is to go was taken in a moment ago")
+    return [sha256 for sha256, _ in files]
+
+
+async def _rotate_key(services: Services, job: Job, _stopping: Stopping) -> None:
+    await services.store.transact(rotation.step, services.ids, job)
+
+
 async def _prune(services: Services, job: Job, _stopping: Stopping) -> None:
+    place: tuple[int, int] | None = (0, 0)
+    while place is not None:
+        place = await services.store.transact(announcing.look_over, services.ids, *place)
     await services.store.transact(_forget, job)
 
 
 def _forget(tx: Tx, job: Job) -> None:
     seen.forget(tx, tx.now - HEARD_FOR)
     accounts.forget_sign_ins(tx, tx.now - HEARD_FOR)
+    decisions.forget(tx, tx.now - HEARD_FOR)
     jobs.again(tx, job, tx.now + PRUNE_EVERY)
+
+
+async def _poll(services: Services, job: Job, _stopping: Stopping) -> None:
+    await services.store.transact(polls.say, services.ids, job)
+
+
+async def _find_original(services: Services, job: Job, _stopping: Stopping) -> None:
+    await quoting.find(services.store, services.peers, services.ids, job)
+
+
+async def _check_stamp(services: Services, job: Job, _stopping: Stopping) -> None:
+    await quoting.check(services.store, services.peers, services.ids, job)
 
 
 JOBS: dict[str, Handler] = {
@@ -280,6 +417,22 @@ JOBS: dict[str, Handler] = {
     connections.READ: _read,
     exports.BUILD: _build_export,
     send.VERIFY_GONE: _verify_gone,
+    actor.BURY: _bury,
+    follow.LET_IN: _let_in,
+    move.CONFIRM: _confirm_move,
+    reply.CLIMB: _climb,
+    reply.LOOK: _look_around,
+    server_word.SAY: _say_as_server,
     hosts.WAKE: _wake,
+    rotation.ROTATE: _rotate_key,
+    accounts.ANNOUNCE: _announce,
+    profiles.CHECK_LINKS: _check_links,
+    profiles.CHECK_DOMAIN: _check_domain,
+    farewells.FAREWELL: _farewell,
+    enforcement.ENFORCE: _enforce,
+    blocklists.READ_LIST: _read_list,
+    polls.POLL: _poll,
+    quoting.FIND: _find_original,
+    quote.CHECK_STAMP: _check_stamp,
     PRUNE: _prune,
 }

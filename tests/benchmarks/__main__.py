@@ -1,8 +1,10 @@
 """`make bench`: figures beside the machine's own limits, each the median of several runs. Nothing is asserted.
 
 The server runs on core 0 and the load on core 1 where the machine has two, over loopback, so a rate is that of one
-core. "of limit" puts a figure beside the wall that it runs into: the empty Starlette route for documents, durable
-commits and RSA for the inbox and deliveries.
+core. "of limit" puts a figure beside the wall that it runs into: the empty ASGI answer for documents (which those
+that are ready pass, being answered before ASGI), durable commits and RSA for the inbox and deliveries. What bounds
+each row is said in CONTRIBUTING.md. The load of the machine is told at the end of each part: a figure taken beside
+other work says little.
 """
 
 from __future__ import annotations
@@ -16,20 +18,21 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
-from tests.benchmarks import archives, deliveries, documents, inbox, limits
+from tests.benchmarks import archives, deliveries, documents, inbox, limits, verification
 from tests.benchmarks.scene import Figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", help="limits, documents, inbox, deliveries or archives")
+    parser.add_argument("--only", help="limits, verification, documents, inbox, deliveries or archives")
     parser.add_argument("--json", help="also write the figures to this file")
     given = parser.parse_args()
     console = Console(width=110)
     console.print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
     parts: dict[str, Callable[[], list[Figure]]] = {
         "limits": limits.measure,
+        "verification": verification.measure,
         "documents": documents.measure,
         "inbox": inbox.measure,
         "deliveries": deliveries.measure,
@@ -48,7 +51,7 @@ def main() -> None:
             known[what] = middle
             share = f"{middle / known[limit]:.0%} of {limit}" if limit in known else ""
             table.add_row(what, f"{middle:,.0f} {unit}", f"{min(values):,.0f}", f"{max(values):,.0f}", share)
-        console.print(f"measured: {name}")
+        console.print(f"measured: {name} (load average {os.getloadavg()[0]:.1f})")
     console.print(table)
     if given.json:
         with open(given.json, "w") as file:

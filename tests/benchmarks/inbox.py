@@ -1,4 +1,4 @@
-"""Signed POSTs to the shared inbox. 202 is said after the durable commit of the effect, so accepted is processed; the
+"""Signed POSTs to the inboxes. 202 is said after the durable commit of the effect, so accepted is processed; the
 rows are counted at the end all the same.
 
 Senders are many, with a key id each, and were met before; for Follow every sender is new to the process and its
@@ -79,12 +79,14 @@ def _requests(scene: Scene, speakers: list[Person], kind: str) -> list[bytes]:
 def _request(scene: Scene, person: Person, kind: str, number: int) -> bytes:
     actor = f"{scene.base}/ap/users/{scene.account.id}"
     # Each person likes a post once: rounds of everybody, one post further each.
-    post = f"{actor}/posts/{number // SPEAKERS % 200 + 2}"
+    post = f"{actor}/posts/{number // SPEAKERS % 199 + 2}"
     if kind == "Delete":
         stranger = Person(f"http://{person.host}/users/unknown{number}", person.host, person.key_number)
         return senders.posted(stranger, scene.base, senders.activity(stranger, kind, number, stranger.uri))
     about = {"Like": post, "Follow": actor, "Create": senders.answer(person, number, post)}[kind]
-    return senders.posted(person, scene.base, senders.activity(person, kind, number, about))
+    # As Mastodon does: what is meant for one account goes to its own inbox, what is public to the shared one.
+    inbox = "/ap/inbox" if kind == "Create" else f"/ap/users/{scene.account.id}/inbox"
+    return senders.posted(person, scene.base, senders.activity(person, kind, number, about), inbox)
 
 
 def _arrived(port: int) -> int:
@@ -95,8 +97,9 @@ def _arrived(port: int) -> int:
 def _counted(tx: Tx) -> tuple[int, int]:
     """(likes, answers) that had their effect, as the figures on the posts say."""
     p = schema.posts
-    row = tx.execute(select(func.sum(p.c.likes_count), func.sum(p.c.replies_count))).one()
-    return int(row[0]), int(row[1])
+    likes = tx.execute(select(func.sum(p.c.likes_count))).scalar_one()
+    answers = tx.execute(select(func.sum(p.c.replies_count))).scalar_one()
+    return int(likes), int(answers)
 
 
 def _followers(tx: Tx) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -158,7 +159,26 @@ def rate(
     return asyncio.run(_rate(port, requests, seconds, connections, ahead))
 
 
-async def _all(port: int, requests: Sequence[bytes], connections: int) -> float:
+def wrk(port: int, target: str, accept: str, *, seconds: int = 3, connections: int = 32) -> float | None:
+    """Answers per second as wrk counts them, on the core of the load; None where wrk is not installed. Raises
+    RuntimeError for an answer other than 2xx and 3xx."""
+    program = shutil.which("wrk")
+    if program is None:
+        return None
+    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Accept: {accept}"]
+    said = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{target}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=partial(pin, LOAD_CORE),
+    ).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"wrk met with trouble: {said}")
+    return float(said.partition("Requests/sec:")[2].split()[0])
+
+
+async def _all(port: int, requests: Sequence[bytes], connections: int, status: bytes) -> float:
     loop = asyncio.get_running_loop()
     share = -(-len(requests) // connections)
     made = []
@@ -179,15 +199,15 @@ async def _all(port: int, requests: Sequence[bytes], connections: int) -> float:
     for connection, _ in made:
         assert connection.transport is not None
         connection.transport.abort()
-        if wrong := connection.statuses - {b"202"}:
+        if wrong := connection.statuses - {status}:
             raise RuntimeError(f"the server answered {wrong}")
     return len(requests) / lasted
 
 
-def once_each(port: int, requests: Sequence[bytes], *, connections: int = 32) -> float:
-    """Send every request exactly once; answers (all 202) per second."""
+def once_each(port: int, requests: Sequence[bytes], *, connections: int = 32, status: bytes = b"202") -> float:
+    """Send every request exactly once; answers per second, all of them with this status."""
     pin(LOAD_CORE)
-    return asyncio.run(_all(port, requests, connections))
+    return asyncio.run(_all(port, requests, connections, status))
 
 
 @contextlib.contextmanager

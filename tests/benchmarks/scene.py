@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import insert, update
 from tests.benchmarks import load
 from tests.rig import a_key
 
 from threadbridge.config import Config
 from threadbridge.domain.accounts import Account
+from threadbridge.domain.people import Peer
 from threadbridge.services import Ground, open_ground
-from threadbridge.storage import accounts, posts, schema
+from threadbridge.storage import accounts, followers, peers, posts
 from threadbridge.storage.posts import PostContent
 from threadbridge.storage.store import Tx
 
@@ -84,21 +84,30 @@ def populated(count: int = 200) -> Iterator[Scene]:
         yield Scene(folder, port, base, account)
 
 
+def neighbours(scene: Scene, count: int) -> list[tuple[str, int]]:
+    """(handle, number) of further accounts on the same bridge, with a post each."""
+    with scene.ground() as ground:
+
+        def settle(tx: Tx) -> list[tuple[str, int]]:
+            made = []
+            for number in range(count):
+                handle = f"neighbour{number}"
+                account = accounts.create(
+                    tx, ground.vault, a_key(), handle=handle, name=handle, bio="Lives here too.",
+                    source_url=f"https://www.threads.com/@{handle}", joined_at=None, consent_kind="download",
+                    consent_wording="bench",
+                )  # fmt: skip
+                posts.add(tx, account.id, PostContent("post", "Good morning", "en", tx.now), [], silent=True)
+                made.append((handle, account.id))
+            return made
+
+        return ground.store.transact_now(settle)
+
+
 def add_followers(tx: Tx, account_id: int, inboxes: list[str]) -> None:
     """Followers with an inbox each."""
-    now = tx.now
-    rows = [
-        {"uri": f"{inbox}/actor", "host": inbox.split("/")[2], "kind": "Person", "handle": f"f{n}@x", "name": "",
-         "inbox": inbox, "key_id": f"{inbox}/actor#main-key", "key_pem": "", "fetched_at": now}
-        for n, inbox in enumerate(inboxes)
-    ]  # fmt: skip
-    tx.execute(insert(schema.peers), rows)
-    tx.execute(
-        insert(schema.followers),
-        [
-            {"account_id": account_id, "peer_uri": row["uri"], "follow_uri": f"{row['uri']}/follow",
-             "inbox": row["inbox"], "since": now}
-            for row in rows
-        ],
-    )  # fmt: skip
-    tx.execute(update(schema.accounts).where(schema.accounts.c.id == account_id).values(followers_count=len(inboxes)))
+    for number, inbox in enumerate(inboxes):
+        uri = f"{inbox}/actor"
+        peer = Peer(uri, inbox, None, f"f{number}@x", "", None, f"{uri}#main-key", a_key().public_pem)
+        peers.save(tx, peer, inbox.split("/")[2])
+        followers.follow(tx, account_id, peer, f"{uri}/follow")

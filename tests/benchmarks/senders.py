@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import insert
 from tests.rig import AS, PUBLIC, a_key
 
+from threadbridge.domain.people import Peer
 from threadbridge.signatures.keys import SigningKey, signing_key
-from threadbridge.storage import schema
+from threadbridge.storage import peers
 from threadbridge.storage.store import Tx
 
 KEYS = 32
@@ -54,21 +54,18 @@ def people(count: int, port: int) -> list[Person]:
 
 def met(tx: Tx, known: list[Person]) -> None:
     """The bridge has met these people before."""
-    rows = [
-        {
-            "uri": one.uri,
-            "host": one.host,
-            "kind": "Person",
-            "handle": f"u{number}@{one.host}",
-            "name": "",
-            "inbox": f"{one.uri}/inbox",
-            "key_id": one.key_id,
-            "key_pem": a_key(one.key_number).public_pem,
-            "fetched_at": tx.now,
-        }
-        for number, one in enumerate(known)
-    ]
-    tx.execute(insert(schema.peers), rows)
+    for number, one in enumerate(known):
+        peer = Peer(
+            uri=one.uri,
+            inbox=f"{one.uri}/inbox",
+            shared_inbox=None,
+            handle=f"u{number}@{one.host}",
+            name="",
+            url=None,
+            key_id=one.key_id,
+            key_pem=a_key(one.key_number).public_pem,
+        )
+        peers.save(tx, peer, one.host)
 
 
 def activity(person: Person, kind: str, number: int, about: Any) -> dict[str, Any]:
@@ -104,8 +101,8 @@ def answer(person: Person, number: int, post: str) -> dict[str, Any]:
     }
 
 
-def posted(person: Person, base: str, document: Mapping[str, Any]) -> bytes:
-    """A whole HTTP request to the shared inbox, signed now (draft-cavage, RSA-2048)."""
+def posted(person: Person, base: str, document: Mapping[str, Any], inbox: str = "/ap/inbox") -> bytes:
+    """A whole HTTP request to an inbox, by default the shared one, signed now (draft-cavage, RSA-2048)."""
     body = orjson.dumps(document)
     host = base.split("://", 1)[1]
     headers = {
@@ -114,7 +111,7 @@ def posted(person: Person, base: str, document: Mapping[str, Any]) -> bytes:
         "digest": "SHA-256=" + base64.b64encode(hashlib.sha256(body).digest()).decode(),
         "content-type": "application/activity+json",
     }
-    lines = {"(request-target)": "post /ap/inbox", **headers}
+    lines = {"(request-target)": f"post {inbox}", **headers}
     text = "\n".join(f"{name}: {value}" for name, value in lines.items())
     made = base64.b64encode(person.key().sign(text.encode())).decode()
     headers["signature"] = (
@@ -123,7 +120,7 @@ def posted(person: Person, base: str, document: Mapping[str, Any]) -> bytes:
     headers["user-agent"] = "http.rb/5.1.1 (Mastodon/4.3.2; +https://remote.example/)"
     headers["accept-encoding"] = "gzip"
     written = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST /ap/inbox HTTP/1.1\r\n{written}content-length: {len(body)}\r\n\r\n".encode() + body
+    return f"POST {inbox} HTTP/1.1\r\n{written}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def an_ed25519_pem() -> tuple[ed25519.Ed25519PrivateKey, str]:

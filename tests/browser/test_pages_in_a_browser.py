@@ -158,6 +158,7 @@ def test_every_page_fits_the_screen_and_has_its_landmarks(
         "owner-post": f"/owner/posts/{site.numbers['newest']}", "owner-deliveries": "/owner/deliveries",
         "owner-problems": "/owner/deliveries?show=problems", "owner-followers": "/owner/followers",
         "owner-replies": "/owner/replies", "owner-heard": "/owner/heard", "owner-export": "/owner/export",
+        "owner-profile": "/owner/profile", "owner-domain": "/owner/domain", "owner-delete": "/owner/delete",
     }  # fmt: skip
     for name, path in paths.items():
         page.goto(site.base + path)

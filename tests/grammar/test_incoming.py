@@ -117,12 +117,59 @@ def test_threads_follows_and_likes() -> None:
     assert read(made) == incoming.Like(f"{threads}#likes/1", threads, POST)
 
 
+NAMELESS: list[Any] = [[OURS, POST], {"type": "Follow"}, None, 7]
+"""Objects that name nothing by an id. Misskey embeds what it accepts like this."""
+
+
 @pytest.mark.parametrize(
-    "kind", ["Accept", "Reject", "Add", "Remove", "Flag", "Move", "Dislike", "View", "QuoteRequest", "Arrive"]
+    ("kind", "made"),
+    [
+        *((kind, made) for kind in ("Dislike", "View", "Arrive") for made in [OURS, *NAMELESS]),
+        *((kind, made) for kind in ("Accept", "Reject", "Add", "Remove") for made in NAMELESS),
+    ],
 )
-@pytest.mark.parametrize("made", [OURS, [OURS, POST], {"type": "Follow"}, None, 7])
 def test_anything_else_is_only_named(kind: str, made: Any) -> None:
     assert read(activity(kind, made)) == incoming.Other(f"{BOB}#{kind}/1", BOB, kind)
+
+
+def test_answers_to_what_we_said() -> None:
+    asked = f"{OURS}#quote-requests/1"
+    plain = incoming.Answer(f"{BOB}#Accept/1", BOB, True, asked, None, None)
+    assert read(activity("Accept", asked)) == plain
+    embedded = {"id": asked, "type": "QuoteRequest", "actor": OURS, "object": NOTE_ID}
+    stamp = f"{BOB}/stamps/1"
+    assert read(activity("Accept", embedded, result=stamp)) == dataclasses.replace(
+        plain, inner_kind="QuoteRequest", result=stamp
+    )
+    assert read(activity("Accept", asked, result={"id": stamp, "type": "QuoteAuthorization"})) == dataclasses.replace(
+        plain, result=stamp
+    )
+    assert read(activity("Accept", asked, result=[stamp])) == plain
+    assert read(activity("Reject", asked)) == incoming.Answer(f"{BOB}#Reject/1", BOB, False, asked, None, None)
+
+
+def test_what_is_put_into_collections() -> None:
+    featured = f"{BOB}/featured"
+    added = incoming.Arrange(f"{BOB}#Add/1", BOB, True, POST, featured)
+    assert read(activity("Add", POST, target=featured)) == added
+    assert read(activity("Add", {"id": POST}, target={"id": featured})) == added
+    assert read(activity("Add", POST)) == dataclasses.replace(added, target=None)
+    assert read(activity("Remove", POST, target=featured)) == dataclasses.replace(
+        added, id=f"{BOB}#Remove/1", added=False
+    )
+
+
+def test_who_moves() -> None:
+    new = "https://elsewhere.example/users/robert"
+    moved = incoming.Move(f"{BOB}#Move/1", BOB, new)
+    assert read(activity("Move", BOB, target=new)) == moved
+    assert read(activity("Move", {"id": BOB, "type": "Person"}, target={"id": new})) == moved
+    for other in (EVE, OURS, new):
+        assert "Only an actor itself" in refused(activity("Move", other, target=new))
+    for wrong in NAMELESS:
+        assert "object must be one" in refused(activity("Move", wrong, target=new))
+        assert "target must be one" in refused(activity("Move", BOB, target=wrong))
+    assert "move to itself" in refused(activity("Move", BOB, target=BOB))
 
 
 @pytest.mark.parametrize("field", ["id", "type", "actor", "@context"])
@@ -220,6 +267,7 @@ def test_a_reply_from_mastodon() -> None:
         name=None,
         language="de",
         attachments=1,
+        mentioned=(OURS,),
     )
 
 
@@ -609,3 +657,17 @@ def test_any_actor_is_read_or_invalid(change: dict[str, Any]) -> None:
         return
     assert incoming.same_origin(got.id, got.key_id)
     assert got.inbox.isascii()
+
+
+@pytest.mark.parametrize("kind", ["QuoteRequest", "ReplyRequest"])
+@pytest.mark.parametrize("missing", ["object", "instrument"])
+def test_a_request_names_both_posts(kind: str, missing: str) -> None:
+    whole = {
+        **activity(kind, "https://bridge.example/ap/users/1/posts/2"),
+        "instrument": "https://remote.example/notes/1",
+    }
+    read = incoming.read(whole)
+    assert isinstance(read, incoming.Request)
+    assert (read.kind, read.instrument, read.note) == (kind, "https://remote.example/notes/1", None)
+    with pytest.raises(Invalid, match=missing):
+        incoming.read({name: value for name, value in whole.items() if name != missing})

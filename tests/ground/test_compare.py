@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadbridge.bridge.compare import FRESH, LAST_REPLIES, News, in_order, kept_out, plan
+from threadbridge.bridge.compare import FRESH, LAST_REPLIES, OUTAGE, News, in_order, kept_out, plan
 from threadbridge.domain.posts import fingerprint
 from threadbridge.domain.source import PostKind, SourceMedia, SourcePage, SourcePoll, SourcePost, SourceReference
 from threadbridge.storage.posts import Origin
@@ -151,3 +151,37 @@ def test_news_is_what_was_published_since_and_not_listed_before() -> None:
     assert not news.covers(post("older", -1), NOW)
     assert news.covers(post("later", 5), NOW + timedelta(minutes=6))
     assert not news.covers(post("late", 5), NOW + timedelta(minutes=5) + FRESH)
+
+
+def test_an_outage_of_ours_takes_nothing_from_the_followers() -> None:
+    """Whatever was posted since the last look that succeeded is news, and a day before it; never what is old."""
+    looked_at = NOW + timedelta(days=10)
+    back = looked_at + timedelta(days=3)
+    news = News(NOW, looked_at=looked_at)
+    in_minutes = {
+        "in the outage": timedelta(days=11),
+        "just before": timedelta(days=9, hours=1),
+        "long before": timedelta(days=8),
+    }
+    told = {
+        name: news.covers(post(name, int(after / timedelta(minutes=1))), back) for name, after in in_minutes.items()
+    }
+    assert told == {"in the outage": True, "just before": True, "long before": False}
+    # Without a look before this one, a day counts, as if we had looked just now.
+    assert not News(NOW).covers(post("x", 11 * 24 * 60), back)
+    # Away for months: only the last week is told, or followers would get it all at once.
+    away = looked_at + timedelta(days=90)
+    young, old = (away - OUTAGE + timedelta(hours=hours) - NOW for hours in (1, -1))
+    assert news.covers(post("young", int(young / timedelta(minutes=1))), away)
+    assert not news.covers(post("old", int(old / timedelta(minutes=1))), away)
+    # What was there before the connection stays history, whenever it is found.
+    assert not News(back, looked_at=looked_at).covers(post("x", 11 * 24 * 60), back + timedelta(minutes=1))
+
+
+def test_who_may_answer_changes_without_an_edit() -> None:
+    before, after = post("1"), replace(post("1"), audience="followers_only")
+    known = held(before)
+    assert plan(page([before]), known, [], {known["1"].post_id: None}).refreshed == ()
+    assert plan(page([after]), known, [], {known["1"].post_id: None}).refreshed == (after,)
+    assert plan(page([after]), known, [], {known["1"].post_id: "followers_only"}).refreshed == ()
+    assert plan(page([before]), known, [], {known["1"].post_id: "followers_only"}).refreshed == (before,)

@@ -11,7 +11,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tests.peers import signed
-from tests.peers.populated import Captured
+from tests.peers.captured import Captured
 
 NAME = "gotosocial"
 WEBFINGER_ACCEPT = "application/jrd+json,application/json"
@@ -22,8 +22,9 @@ CONTENT_TYPES = {
     for kind in ("application/activity+json", f'application/ld+json; profile="{AS}"')
     for charset in ("", "; charset=utf-8")
 }
+ACTORS = {"Application", "Group", "Organization", "Person", "Service"}
 # Posts that declare these are obliged to answer with approvals.
-POLICIES_WITH_DUTIES = {"canLike", "canReply", "canAnnounce"}
+POLICIES_WITH_DUTIES = {"canLike", "canAnnounce"}
 
 
 def check_webfinger(response: httpx2.Response, handle: str) -> str:
@@ -51,20 +52,26 @@ def check_fetched(response: httpx2.Response, url: str) -> dict[str, Any]:
 
 def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
     actor = check_fetched(response, url)
-    assert actor["type"] in {"Application", "Group", "Organization", "Person", "Service"}
+    check_profile(actor)
+    return actor
+
+
+def check_profile(actor: dict[str, Any]) -> None:
+    """An actor, fetched or told of by an Update."""
+    me = actor["id"]
+    assert actor["type"] in ACTORS
     assert actor["preferredUsername"]
     key = actor["publicKey"]
     assert isinstance(key, dict)
     assert key["id"]
     assert key["owner"] == actor["id"]
     assert isinstance(load_pem_public_key(key["publicKeyPem"].encode()), rsa.RSAPublicKey)
-    host = urlsplit(url).hostname or ""
-    for trusted in (actor["endpoints"]["sharedInbox"], actor.get("featured", url)):
+    host = urlsplit(me).hostname or ""
+    for trusted in (actor["endpoints"]["sharedInbox"], actor.get("featured", me)):
         theirs = urlsplit(trusted).hostname or ""
         assert theirs.split(".")[-2:] == host.split(".")[-2:], "trusted only with two DNS labels in common"
     assert "manuallyApprovesFollowers" in actor, "missing means something else here than elsewhere"
     assert len(actor.get("alsoKnownAs", [])) <= 20
-    return actor
 
 
 def check_counts(document: dict[str, Any]) -> None:
@@ -86,12 +93,21 @@ def check_note(note: dict[str, Any]) -> None:
     languages = [name for name, text in note.get("contentMap", {}).items() if text == note["content"]]
     assert len(languages) == len(note.get("contentMap", {}))
     for item in note["attachment"]:
-        assert item["type"] in ("Document", "Image", "Video", "Audio"), "Links are skipped"
+        if item["type"] == "Link":
+            continue  # skipped, with a line in its log
+        assert item["type"] in ("Document", "Image", "Video", "Audio")
         assert isinstance(item["url"], str)
         assert item["mediaType"]
     policy = note.get("interactionPolicy", {})
     assert not POLICIES_WITH_DUTIES & policy.keys()
-    assert policy["canQuote"]["automaticApproval"] == [f"{AS}#Public"]
+    if "canReply" in policy:
+        # Whoever declares it owes approvals to those whom it lets in: only where not everybody is.
+        let_in = policy["canReply"]["automaticApproval"]
+        assert note["attributedTo"] in let_in
+        assert f"{AS}#Public" not in let_in
+    quoting = policy["canQuote"]["automaticApproval"]
+    assert quoting, "empty lists are dropped"
+    assert set(quoting) <= {f"{AS}#Public", note["attributedTo"], f"{note['attributedTo']}/followers"}
     if note["type"] == "Question":
         assert ("oneOf" in note) != ("anyOf" in note)
 
@@ -100,12 +116,41 @@ def check_activity(activity: dict[str, Any]) -> None:
     assert isinstance(activity["id"], str)
     assert activity["id"], "400 without"
     assert isinstance(activity["actor"], str)
-    if activity["type"] == "Accept":
-        assert activity["object"]["type"] == "Follow"
-        assert activity["object"]["object"] == activity["actor"]
-    if activity["type"] in ("Create", "Update"):
-        assert activity["object"]["attributedTo"] == activity["actor"]
-        check_note(activity["object"])
+    said = activity["object"]
+    match activity["type"]:
+        case "Accept" | "Reject" if isinstance(said, str):
+            # An interaction that its policy lets in; the authorization is fetched from the same host.
+            if activity["type"] == "Accept":
+                assert urlsplit(activity["result"]).netloc == urlsplit(activity["actor"]).netloc
+        case "Accept" | "Reject" if said["type"] == "Follow":
+            assert said["object"] == activity["actor"]
+            assert said["id"]
+        case "Create":
+            assert said["attributedTo"] == activity["actor"]
+            check_note(said)
+        case "Update" if said["type"] in ACTORS:
+            assert said["id"] == activity["actor"]
+            check_profile(said)
+        case "Update":
+            assert said["attributedTo"] == activity["actor"]
+            check_note(said)
+        case "Announce":
+            assert isinstance(said, str)
+            assert activity["to"] or activity["cc"]
+            assert datetime.fromisoformat(activity["published"]).tzinfo
+        case "Undo":
+            assert isinstance(said, dict), "looks into the object for what is undone"
+            assert said["actor"] == activity["actor"]
+        case "Flag":
+            assert any("/" in uri for uri in said), "needs an account or a post of its own among them"
+
+
+def check_stamp(stamp: dict[str, Any]) -> None:
+    """It looks for `LikeAuthorization`, `ReplyAuthorization`, `AnnounceAuthorization`, attributed to whom the policy
+    belongs, about exactly these two."""
+    assert urlsplit(stamp["id"]).netloc == urlsplit(stamp["attributedTo"]).netloc
+    assert isinstance(stamp["interactingObject"], str)
+    assert isinstance(stamp["interactionTarget"], str)
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:

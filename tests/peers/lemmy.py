@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 from tests.peers import signed
-from tests.peers.populated import Captured
+from tests.peers.captured import Captured
 
 NAME = "lemmy"
 WEBFINGER_ACCEPT = "*/*"
@@ -41,6 +41,13 @@ def check_fetched(response: httpx2.Response, url: str) -> dict[str, Any]:
 
 def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
     actor = check_fetched(response, url)
+    check_profile(actor)
+    return actor
+
+
+def check_profile(actor: dict[str, Any]) -> None:
+    """An actor, fetched or told of by an Update."""
+    me = actor["id"]
     assert actor["type"] in ("Person", "Service", "Organization", "Application")
     assert isinstance(actor["preferredUsername"], str)
     for name in ("inbox", "outbox"):
@@ -48,13 +55,12 @@ def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
         assert urlsplit(actor[name]).port is None, "explicit ports are refused"
     key = actor["publicKey"]
     assert {"id", "owner", "publicKeyPem"} <= key.keys()
-    assert key["owner"] == url
+    assert key["owner"] == me
     assert "#" in key["id"]
     if "icon" in actor:
         assert isinstance(actor["icon"]["url"], str)
     if "published" in actor:
         assert datetime.fromisoformat(actor["published"]).tzinfo
-    return actor
 
 
 def check_counts(document: dict[str, Any]) -> None:
@@ -82,8 +88,17 @@ def check_activity(activity: dict[str, Any]) -> None:
     for name in ("id", "actor"):
         assert urlsplit(activity[name]).scheme == "https"
     assert urlsplit(activity["id"]).netloc == urlsplit(activity["actor"]).netloc
-    if activity["type"] in ("Create", "Update"):
-        check_note(activity["object"])
+    said = activity["object"]
+    match activity["type"]:
+        case "Create" | "Update" if "attributedTo" in said:
+            check_note(said)
+        case "Update":
+            check_profile(said)
+        case "Accept" | "Reject" if isinstance(said, dict) and said["type"] == "Follow":
+            for name in ("id", "actor", "object"):
+                assert urlsplit(said[name]).scheme == "https"
+        case "Undo":
+            assert {"id", "type", "actor", "object"} <= said.keys(), "typed, with nothing missing"
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:

@@ -13,7 +13,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tests.peers import signed
-from tests.peers.populated import Captured
+from tests.peers.captured import Captured
 
 NAME = "mastodon"
 WEBFINGER_ACCEPT = "application/jrd+json, application/json"
@@ -65,16 +65,23 @@ def check_fetched(response: httpx2.Response, url: str) -> dict[str, Any]:
 
 def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
     actor = check_fetched(response, url)
+    check_profile(actor)
+    return actor
+
+
+def check_profile(actor: dict[str, Any]) -> None:
+    """An actor, fetched or told of by an Update."""
+    me = actor["id"]
     assert actor["type"] in ACTORS
     assert USERNAME.fullmatch(actor["preferredUsername"])
     assert len(actor["preferredUsername"]) <= 2048
     for name in ("inbox", "outbox"):
         assert urlsplit(actor[name]).scheme == "https"
-    assert urlsplit(actor["url"]).netloc == urlsplit(url).netloc, "the link would fall back to the id"
+    assert urlsplit(actor["url"]).netloc == urlsplit(me).netloc, "the link would fall back to the id"
     assert actor["endpoints"]["sharedInbox"].startswith("https://")
     key = actor["publicKey"]
-    assert key["owner"] == url
-    assert key["id"].partition("#")[0] == url, "the key would be looked up once more"
+    assert key["owner"] == me
+    assert key["id"].partition("#")[0] == me, "the key would be looked up once more"
     assert isinstance(load_pem_public_key(key["publicKeyPem"].encode()), rsa.RSAPublicKey)
     assert isinstance(actor["name"], str)
     assert len(actor["name"]) <= 2048
@@ -94,7 +101,6 @@ def check_actor(response: httpx2.Response, url: str) -> dict[str, Any]:
         assert 0 < len(item["value"]) <= 2047
     if "published" in actor:
         moment(actor["published"])
-    return actor
 
 
 def check_counts(document: dict[str, Any]) -> None:
@@ -111,7 +117,7 @@ def check_featured(document: dict[str, Any]) -> None:
         check_note(item)
 
 
-def check_note(note: dict[str, Any]) -> None:
+def check_note(note: dict[str, Any], *, asking: bool = False) -> None:
     """Shown as it was meant: neither converted nor dropped, public, with all its media and in one language."""
     assert note["type"] in ("Note", "Question"), "others are shown as a title and a link"
     assert isinstance(note["attributedTo"], str)
@@ -129,13 +135,19 @@ def check_note(note: dict[str, Any]) -> None:
     assert isinstance(note["sensitive"], bool)
     assert note["inReplyTo"] is None or isinstance(note["inReplyTo"], str)
     for item in note["attachment"]:
+        if item["type"] == "Link":
+            # FEP-8967; the card of 4.7, passed over before.
+            assert item["href"].startswith(("https://", "http://"))
+            continue
         assert item["mediaType"] in MEDIA[item["type"]]
         assert item["url"].startswith("https://")
         assert "href" not in item, "would be taken for a link"
         assert len(item.get("name", "")) <= 10_000
     for tag in note["tag"]:
-        assert tag["type"] in ("Hashtag", "Mention")
-        if tag["type"] == "Hashtag":
+        assert tag["type"] in ("Hashtag", "Mention", "Link"), "passed over"
+        if tag["type"] == "Link":
+            assert tag["href"] in (note["quote"], note["_misskey_quote"]), "FEP-e232 and FEP-044f disagree"
+        elif tag["type"] == "Hashtag":
             assert re.fullmatch(r"#[\w·]*[^\W\d_][\w·]*", tag["name"]), tag["name"]
         else:
             assert tag["href"] in note["to"] + note["cc"], "mentioned and not addressed: not notified"
@@ -145,9 +157,11 @@ def check_note(note: dict[str, Any]) -> None:
         assert isinstance(note[name]["totalItems"], int)
     if "quote" in note:
         own = note["quote"].startswith(f"{note['attributedTo']}/")
-        assert own or "quoteAuthorization" in note, "an unapproved quote is blanked, and its link removed"
+        assert own or asking or "quoteAuthorization" in note, "an unapproved quote is blanked, and its link removed"
     else:
-        assert "quote-inline" not in note["content"], "would be removed without a quote in its place"
+        assert "_misskey_quote" in note or "quote-inline" not in note["content"], (
+            "would be removed without a quote in its place"
+        )
     if note["type"] == "Question":
         check_poll(note)
 
@@ -170,27 +184,79 @@ def visibility(note: dict[str, Any]) -> str:
 
 
 def check_activity(activity: dict[str, Any]) -> None:
+    """What its activity parsers make of it; those that it would pass over are named as such."""
     context = activity["@context"]
     assert AS in (context if isinstance(context, list) else [context])
     host = urlsplit(activity["actor"]).netloc
     assert urlsplit(activity["id"]).netloc == host
+    said = activity["object"]
     match activity["type"]:
-        case "Create" | "Update":
-            assert activity["object"]["attributedTo"] == activity["actor"]
-            check_note(activity["object"])
-            if activity["type"] == "Update":
-                assert activity["object"]["updated"], "only the figures would be refreshed"
+        case "Create":
+            assert said["attributedTo"] == activity["actor"]
+            check_note(said)
+        case "Update" if said["type"] in ACTORS:
+            assert said["id"] == activity["actor"], "only one's own account can be updated"
+            check_profile(said)
+        case "Update":
+            assert said["attributedTo"] == activity["actor"]
+            # Without a newer `updated` only figures, poll and quote are refreshed.
+            check_note(said)
         case "Delete":
-            gone = activity["object"]
-            assert urlsplit(gone["id"] if isinstance(gone, dict) else gone).netloc == host
-        case "Accept":
-            follow = activity["object"]
-            assert follow["type"] == "Follow"
-            assert follow["object"] == activity["actor"]
-            assert follow["id"]
-            assert follow["actor"]
+            assert urlsplit(id_of(said)).netloc == host
+        case "Announce":
+            assert isinstance(said, str), "a private self-boost may embed, everybody else names"
+            moment(activity["published"])
+            assert visibility(activity) == "public", "addressed to nobody whom it would be shown to"
+        case "Accept" | "Reject":
+            check_answer(activity)
+        case "Follow":
+            assert isinstance(said, str)
+            assert activity["actor"] != said
+        case "Undo":
+            assert said["type"] in ("Announce", "Accept", "Follow", "Like", "Block"), "not undone"
+            assert said["actor"] == activity["actor"]
+            assert said["id"]
+        case "Flag":
+            assert all(isinstance(uri, str) for uri in said), "found by their ids"
+            assert isinstance(activity.get("content", ""), str)
+        case "QuoteRequest":
+            assert isinstance(said, str)
+            check_note({"@context": context, **activity["instrument"]}, asking=True)
+            assert activity["instrument"]["attributedTo"] == activity["actor"]
+            assert activity["instrument"].get("quote") == said, "the instrument quotes something else"
+        case "Move":
+            assert said == activity["actor"]
+            assert isinstance(activity["target"], str)
         case other:
             raise AssertionError(f"Mastodon would ignore {other}")
+
+
+def check_answer(activity: dict[str, Any]) -> None:
+    """Accept and Reject: of a Follow by what is embedded, of a QuoteRequest by its id, with the authorization on the
+    same host; an Accept of a reply (GoToSocial's way) finds nothing to accept and does no harm."""
+    asked = activity["object"]
+    if isinstance(asked, str):
+        return
+    assert asked["id"]
+    assert asked["type"] in ("Follow", "QuoteRequest", "ReplyRequest")
+    if asked["type"] == "Follow":
+        assert asked["object"] == activity["actor"]
+        assert asked["actor"]
+    if asked["type"] == "QuoteRequest" and activity["type"] == "Accept":
+        assert urlsplit(activity["result"]).netloc == urlsplit(activity["actor"]).netloc
+        assert isinstance(asked["instrument"], str)
+
+
+def check_stamp(stamp: dict[str, Any]) -> None:
+    """What it fetches before it shows a quote; it compares all three."""
+    assert stamp["type"] == "QuoteAuthorization"
+    assert urlsplit(stamp["id"]).netloc == urlsplit(stamp["attributedTo"]).netloc
+    assert isinstance(stamp["interactingObject"], str)
+    assert urlsplit(stamp["interactionTarget"]).netloc == urlsplit(stamp["attributedTo"]).netloc
+
+
+def id_of(thing: Any) -> str:
+    return str(thing["id"] if isinstance(thing, dict) else thing)
 
 
 def check_request(request: Captured, pem: str, host: str) -> str:

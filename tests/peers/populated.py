@@ -18,7 +18,9 @@ from typing import Any
 import httpx2
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tests.rig import LOOPBACK, BackgroundLoop, Bridge, Served, Stranger, eventually, free_socket
+from tests.peers import judgement
+from tests.peers.captured import Captured
+from tests.rig import LOOPBACK, BackgroundLoop, Bridge, Served, Stranger, eventually, free_socket, public_keys
 
 from threadbridge.config import Config
 from threadbridge.delivery import outbox
@@ -33,22 +35,6 @@ from threadbridge.web.app import create_app
 BASE = "https://bridge.example"
 HOST = "bridge.example"
 LONG_AGO = datetime(2024, 5, 1, 12, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A request as it arrived: header names lower case, `target` path and query, `at` the wall clock."""
-
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    at: datetime
-
-    def header(self, name: str) -> str | None:
-        found = [value for key, value in self.headers if key == name]
-        assert len(found) < 2, f"{name} came {len(found)} times"
-        return found[0] if found else None
 
 
 @dataclass
@@ -255,6 +241,7 @@ def populated(folder: Path) -> Iterator[House]:
     services = loop.run(opened())
     bridge = Bridge(loop, ground, services, BASE)
     served = [Served(loop, create_app(services), sock)]
+    leave = judgement.keys_from(partial(public_keys, ground))
     try:
         avatar = picture(19)
         ground.store.transact_now(posts.add_media, avatar)
@@ -299,5 +286,6 @@ def populated(folder: Path) -> Iterator[House]:
         for running in reversed(served):
             running.stop()
         loop.run(services.aclose())
+        leave()
         ground.close()
         loop.close()

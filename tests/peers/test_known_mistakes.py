@@ -21,7 +21,8 @@ import httpx2
 import orjson
 import pytest
 from tests.peers import mastodon, signed
-from tests.peers.populated import BASE, HOST, Captured, House, Watcher, attached, content, picture
+from tests.peers.captured import Captured
+from tests.peers.populated import BASE, HOST, House, Watcher, attached, content, picture
 from tests.rig import Bridge, Served, Stranger, a_key, eventually, free_socket, running_bridge
 
 from threadbridge.delivery.retry import Answer, judge
@@ -31,7 +32,7 @@ from threadbridge.net.guard import Guard
 from threadbridge.services import open_ground
 from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import signing_key
-from threadbridge.storage import accounts, posts
+from threadbridge.storage import accounts, keys, posts
 from threadbridge.storage.store import Tx
 from threadbridge.web import senders
 
@@ -189,7 +190,7 @@ def test_15_the_key_survives_a_restart(tmp_path: Path) -> None:
         before = bridge.get(me).json()["publicKey"], bridge.get("/actor").json()["publicKey"]
         config = bridge.ground.config
     again = open_ground(config)
-    pems = [again.store.read_now(accounts.public_key, who) for who in (1, None)]
+    pems = [again.store.read_now(keys.public_key, who) for who in (1, None)]
     again.close()
     assert pems == [key["publicKeyPem"] for key in before]
 

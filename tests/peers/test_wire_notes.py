@@ -39,7 +39,9 @@ ACCOUNT = Account(
 )  # fmt: skip
 TYPES = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/mp4"}
 # The same in every note, and tested where it is made.
-ALIKE = ("id", "attributedTo", "conversation", "replies", "likes", "shares", "interactionPolicy", "to", "cc")
+ALIKE = (
+    "id", "attributedTo", "conversation", "context", "replies", "likes", "shares", "interactionPolicy", "to", "cc"
+)  # fmt: skip
 
 
 def source_post(given: dict[str, Any]) -> SourcePost:
@@ -103,6 +105,20 @@ def test_a_post_becomes_its_note(case: str) -> None:
         document = outgoing.with_context(note)
         for peer in (mastodon, gotosocial, misskey, akkoma, takahe, lemmy, pixelfed, threads):
             peer.check_note(document)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_who_may_answer_is_said_where_not_everybody_may(case: str) -> None:
+    source = source_post(json.loads((WIRE / f"{case}.post.json").read_text(encoding="utf-8"))["post"])
+    note = said(case)
+    if "not_bridged" in note:
+        return
+    expected: dict[str, Any] = {"canQuote": {"automaticApproval": [outgoing.ACTIVITYSTREAMS + "#Public"]}}
+    if source.audience != "everyone":
+        me = IDS.actor(7)
+        followers = [f"{me}/followers"] if source.audience == "followers_only" else []
+        expected["canReply"] = {"automaticApproval": [me, *followers]}
+    assert note["interactionPolicy"] == expected
 
 
 def test_there_are_no_notes_without_a_post() -> None:

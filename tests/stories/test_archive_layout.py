@@ -52,6 +52,9 @@ def test_the_members_are_those_of_mastodon_and_ours(archive: bytes) -> None:
     assert {name for name in names if not name.startswith("media_attachments/")} == {
         "actor.json", "avatar.jpg", "outbox.json", "likes.json", "bookmarks.json",
         "csv/followers.csv", "received/replies.json", "received/likes.json", "received/boosts.json",
+        "received/mentions.json", "received/quotes.json", "received/votes.json", "received/approvals.json",
+        "csv/blocked_accounts.csv", "csv/blocked_domains.csv", "blocks.json", "decisions.json", "reports.json",
+        "profile.json", "posts.json", "followers.json", "follow_requests.json",
         "source/followers.csv", "source/following.csv", "deliveries.json", "consents.json", "states.json",
         "manifest.json", "manifest-sha256.txt",
     }  # fmt: skip

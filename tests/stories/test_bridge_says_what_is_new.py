@@ -115,7 +115,7 @@ def test_a_quote_names_what_it_quotes(here: Place, account: Account) -> None:
     assert again["quote"] == first["id"]
 
 
-def test_a_poll_is_a_question_and_its_counts_move_without_an_update(here: Place, account: Account) -> None:
+def test_a_poll_is_a_question_and_its_counts_are_told_in_a_while(here: Place, account: Account) -> None:
     closes = datetime.now(UTC) + timedelta(hours=24)
     entry = here.threads.post("Tea?", poll=Poll(("Yes", "No"), (1, 1), closes))
     question = here.note_of(entry)
@@ -134,6 +134,10 @@ def test_a_poll_is_a_question_and_its_counts_move_without_an_update(here: Place,
         return [option["replies"]["totalItems"] for option in shown["oneOf"]]
 
     eventually(lambda: counts() == [3, 1])
+    # Told together with whatever else moves in the next minutes, and at the end; never as an edit.
+    number = question["id"].rsplit("/", 1)[1]
+    assert here.bridge.count("jobs", kind="poll", key=number) == 1
+    assert here.bridge.count("jobs", kind="poll", key=f"{number}-end") == 1
     assert here.said("Update") == 0
 
 

@@ -43,9 +43,9 @@ def test_what_is_sent_is_what_was_said_to_the_byte(bridge: Bridge) -> None:
         follow(bridge, account, people, "bob")
         publish(bridge, account, "Grüße 🌻 \u2028 <script>")
         drained(bridge)
-        activity_id = ledger_rows(bridge, post_id=1)[0].activity_id
-        said = bridge.ground.store.read_now(ledger.bodies, [activity_id])[activity_id]
-        assert people.requests[-1][1] == said
+        said = bridge.ground.store.read_now(ledger.activity, ledger_rows(bridge, post_id=1)[0].activity_id)
+        assert said is not None
+        assert people.requests[-1][1] == said.body
 
 
 def test_a_hundred_inboxes_of_one_server_are_no_slower_than_a_hundred_servers(bridge: Bridge) -> None:

@@ -22,6 +22,10 @@ KINDS: dict[str, Callable[[Stranger, str, str], dict[str, Any]]] = {
     "Update": lambda s, actor, post: s.activity("Update", s.note(post)),
     "Delete": lambda s, actor, post: s.activity("Delete", f"{s.base}/notes/1"),
     "Block": lambda s, actor, post: s.activity("Block", actor),
+    "EmojiReact": lambda s, actor, post: s.activity("EmojiReact", post, content="🎉"),
+    "Move": lambda s, actor, post: s.activity("Move", s.uri, target=f"{s.base}/users/robert"),
+    "Accept": lambda s, actor, post: s.activity("Accept", f"{actor}#follows/1"),
+    "Add": lambda s, actor, post: s.activity("Add", post, target=f"{s.uri}/featured"),
 }
 
 Send = Callable[[Stranger, str, dict[str, Any]], httpx2.Response]
@@ -98,11 +102,14 @@ FORGERIES: list[Send] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bridge, Stranger, str, str]]:
-    """One bridge for the whole table; each request is checked to have changed nothing."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Bridge, Stranger, str, str]]:
+    """One bridge for the whole table, on either database; each request is checked to have changed nothing."""
     folder: Path = tmp_path_factory.mktemp("forged")
-    with running_bridge(folder, worker=False) as bridge:
+    url = request.getfixturevalue("postgres_url_of_module") if request.param == "postgresql" else None
+    with running_bridge(folder, worker=False, database_url=url) as bridge:
         sock = free_socket()
         stranger = Stranger(f"http://127.0.0.1:{sock.getsockname()[1]}")
         served = Served(bridge.loop, stranger.create_app(), sock)

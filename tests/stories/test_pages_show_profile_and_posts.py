@@ -158,12 +158,10 @@ def test_what_is_not_there_is_said_and_what_is_gone_too(site: Site, marta: Accou
     assert "@leaving" not in site.get("/").text
 
 
-def test_an_account_that_is_not_discoverable_is_kept_from_search_engines(site: Site) -> None:
+def test_an_account_that_is_not_to_be_searched_is_kept_from_search_engines(site: Site) -> None:
     account = site.bridge.account("shy")
     number = site.post(account, "Psst")
-    site.write(
-        lambda tx: tx.execute(accounts._t.update().where(accounts._t.c.id == account.id).values(discoverable=False))
-    )
+    site.write(accounts.set_choices, account.id, indexable=False, discoverable=False)
     for path in ("/@shy", f"/@shy/{number}"):
         page = site.get(path)
         assert '<meta name="robots" content="noindex">' in page.text

@@ -14,6 +14,7 @@ from threadbridge.errors import AddressRefused, BadAnswer, NetworkError, TimedOu
 from threadbridge.net import peers as peers_module
 from threadbridge.net.peers import Peers, is_activity_json, media_type
 from threadbridge.net.restraint import REMEMBERED, Budgets, BudgetSpent, Dead
+from threadbridge.signatures.knocking import Manner
 
 AS = "https://www.w3.org/ns/activitystreams"
 ACTIVITY = "application/activity+json; charset=utf-8"
@@ -58,7 +59,7 @@ class Clock:
         return self.now
 
 
-async def sign(url: str) -> Mapping[str, str]:
+async def sign(url: str, manner: Manner) -> Mapping[str, str]:
     return {"Signature": f"signed {url}"}
 
 

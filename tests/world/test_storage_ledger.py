@@ -23,7 +23,8 @@ from tests.world.deliverable import (
     take,
 )
 
-from threadbridge.storage import hosts, jobs, ledger, migrate, turns
+from threadbridge.storage import decisions, hosts, jobs, ledger, migrate, turns
+from threadbridge.storage.hosts import Taken
 from threadbridge.storage.ledger import Settled
 from threadbridge.storage.store import Store, Tx
 
@@ -534,12 +535,15 @@ def test_a_signature_scheme_is_remembered_for_a_month(store: Store, clock: Clock
     activity = said(store, account(store))
     address(store, activity, "a.example/1", "a.example/2", "b.example")
     taken = take(store)
-    assert {row.scheme for row in taken} == {None}
-    settle(store, taken[0], scheme="rfc9421")
+    assert {row.taken for row in taken} == {None}
+    settle(store, taken[0], taken=Taken("rfc9421", None, "cavage: 401; rfc9421: 202"))
     clock.forward(seconds=LEASE + 1)
-    assert {row.host: row.scheme for row in take(store)} == {"a.example": "rfc9421", "b.example": None}
+    again = {row.host: row.taken for row in take(store)}
+    assert again == {"a.example": Taken("rfc9421", None, "cavage: 401; rfc9421: 202"), "b.example": None}
+    (decided,) = [decision for _, decision in store.read_now(decisions.page)]
+    assert (decided.kind, decided.subject, decided.reason) == ("signature", "a.example", "cavage: 401; rfc9421: 202")
     clock.forward(days=30)
-    assert {row.scheme for row in take(store)} == {None}
+    assert {row.taken for row in take(store)} == {None}
 
 
 def test_long_host_names_do_not_break_waking(store: Store) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.world.deliverable import account, follower, post, rows
 
-from threadbridge.domain.people import Peer
+from threadbridge.domain.people import Peer, PeerKey
 from threadbridge.storage import followers, peers, reactions, seen
 from threadbridge.storage.store import Store
 
@@ -29,10 +29,25 @@ def test_a_key_that_passes_to_another_actor_is_no_trouble(store: Store) -> None:
     save(store, old)
     save(store, new)
     save(store, replace(old, key_id="https://a.example/users/bob#second"))
-    assert {row.uri: row.key_id for row in rows(store, "peers")} == {
+    assert {row.peer_uri: row.key_id for row in rows(store, "peer_keys")} == {
         old.uri: "https://a.example/users/bob#second",
         new.uri: old.key_id,
     }
+
+
+def test_an_actor_has_the_keys_that_its_document_lists_and_no_others(store: Store) -> None:
+    first, second = PeerKey("https://a.example/k#1", "one"), PeerKey("https://a.example/k#2", "two", asserts=True)
+    somebody = follower(store, account(store), "bob", "a.example")
+    save(store, replace(somebody, key_id=first.id, key_pem=first.pem, keys=(first, second)))
+    met = store.read_now(peers.by_key, second.id)
+    assert met is not None
+    assert (met.uri, met.key_id, met.key_pem, met.keys) == (somebody.uri, second.id, "two", (first, second))
+    known = store.read_now(peers.by_uri, somebody.uri)
+    assert known is not None
+    assert known.key_id == first.id
+    save(store, replace(somebody, key_id=second.id, key_pem=second.pem, keys=(second,)))
+    assert store.read_now(peers.by_key, first.id) is None
+    assert [row.key_id for row in rows(store, "peer_keys")] == [second.id]
 
 
 def test_very_long_ids_fit(store: Store) -> None:

@@ -437,7 +437,7 @@ def test_moments_are_compared_alike_by_both_databases(store: Store) -> None:
 
     def add(tx: Tx) -> None:
         for number, at in enumerate(times):
-            tx.execute(insert(seen).values(uri=str(number), peer_uri="x", outcome="done", at=at))
+            tx.execute(insert(seen).values(key=str(number), uri=str(number), peer_uri="x", outcome="done", at=at))
 
     store.transact_now(add)
     held = store.read_now(lambda tx: [row.at for row in tx.execute(select(seen.c.at).order_by(seen.c.at))])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from threadbridge.errors import BadConfiguration, Conflict
-from threadbridge.storage import accounts, connections, schema
+from threadbridge.storage import accounts, connections, keys, schema
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import NewKey, Vault, new_rsa_key, new_token, open_vault, token_hash
 
@@ -51,23 +51,23 @@ def test_what_is_moved_changed_or_cut_does_not_open() -> None:
 def test_a_sealed_row_moved_to_another_account_does_not_open(store: Store) -> None:
     alice = store.transact_now(account, "alice", b"alice's key")
     bob = store.transact_now(account, "bob", b"bob's key")
-    assert store.read_now(accounts.private_key, VAULT, alice) == b"alice's key"
+    assert store.read_now(keys.private_key, VAULT, alice)[1] == b"alice's key"
     k = schema.account_keys
 
     def move(tx: Tx) -> None:
-        sealed = tx.execute(k.select().where(k.c.account_id == alice)).one().sealed_private
+        sealed = tx.execute(k.select().where(k.c.account_id == alice, k.c.kind == "rsa")).one().sealed_private
         tx.execute(k.update().where(k.c.account_id == bob).values(sealed_private=sealed))
 
     store.transact_now(move)
     with pytest.raises(BadConfiguration):
-        store.read_now(accounts.private_key, VAULT, bob)
-    assert store.read_now(accounts.private_key, VAULT, alice) == b"alice's key"
+        store.read_now(keys.private_key, VAULT, bob)
+    assert store.read_now(keys.private_key, VAULT, alice)[1] == b"alice's key"
 
 
 def test_another_key_file_is_said_with_what_to_do(store: Store) -> None:
     number = store.transact_now(account, "alice", b"secret")
     with pytest.raises(BadConfiguration) as caught:
-        store.read_now(accounts.private_key, Vault(bytes(32)), number)
+        store.read_now(keys.private_key, Vault(bytes(32)), number)
     assert "THREADBRIDGE_SECRET_KEY_FILE" in str(caught.value)
     assert "secret key" in caught.value.public
 
@@ -162,10 +162,10 @@ print(" ".join(open_vault(folder / f"{n}.key").derive("p").hex() for n in range(
 
 def test_the_instance_has_one_key_whoever_makes_it_first(store: Store) -> None:
     first, second = new_rsa_key(), NewKey("other", b"other")
-    store.transact_now(accounts.ensure_instance_key, VAULT, first)
-    store.transact_now(accounts.ensure_instance_key, VAULT, second)
-    assert store.read_now(accounts.public_key, None) == first.public_pem
-    assert store.read_now(accounts.private_key, VAULT, None) == first.private_pem
+    store.transact_now(keys.ensure_instance_key, VAULT, first)
+    store.transact_now(keys.ensure_instance_key, VAULT, second)
+    assert store.read_now(keys.public_key, None) == first.public_pem
+    assert store.read_now(keys.private_key, VAULT, None)[1] == first.private_pem
 
 
 def test_the_instance_key_is_made_once_by_two_that_start_together(store: Store, database_url: str) -> None:
@@ -176,13 +176,13 @@ def test_the_instance_key_is_made_once_by_two_that_start_together(store: Store, 
         list(
             pool.map(
                 lambda pair: pair[1].transact_now(
-                    accounts.ensure_instance_key, VAULT, NewKey(f"public {pair[0]}", b"private")
+                    keys.ensure_instance_key, VAULT, NewKey(f"public {pair[0]}", b"private")
                 ),
                 enumerate(others),
             )
         )
     rows = store.read_now(lambda tx: tx.execute(schema.account_keys.select()).all())
-    assert len(rows) == 1
+    assert sorted(row.kind for row in rows) == ["ed25519", "rsa"]
     for other in others:
         other.close()
 
@@ -191,7 +191,7 @@ def test_a_taken_handle_is_a_conflict_and_leaves_nothing(store: Store) -> None:
     store.transact_now(account, "alice", b"x")
     with pytest.raises(Conflict):
         store.transact_now(account, "alice", b"y")
-    assert len(store.read_now(lambda tx: tx.execute(schema.account_keys.select()).all())) == 1
+    assert len(store.read_now(lambda tx: tx.execute(schema.account_keys.select()).all())) == 2
 
 
 def test_tokens_are_long_and_only_their_hash_says_nothing() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 PUBLIC = "https://www.w3.org/ns/activitystreams#Public"
 
 ActorCollection = Literal["outbox", "followers", "following"]
-PostCollection = Literal["replies", "likes", "shares"]
+PostCollection = Literal["replies", "likes", "shares", "context"]
 
 _ACTOR = re.compile(r"/ap/users/([1-9][0-9]{0,17})")
 _POST = re.compile(r"/ap/users/([1-9][0-9]{0,17})/posts/([1-9][0-9]{0,17})")
@@ -75,8 +75,21 @@ class Ids:
         digest = hashlib.sha256(follow_uri.encode()).hexdigest()[:16]
         return f"{self.actor(account_id)}#accepts/{digest}-{_microseconds(at)}"
 
+    def instance_accept(self, follow_uri: str, at: datetime) -> str:
+        """Id of an Accept by the server's own actor."""
+        digest = hashlib.sha256(follow_uri.encode()).hexdigest()[:16]
+        return f"{self.instance}#accepts/{digest}-{_microseconds(at)}"
+
+    def relay_follow(self, address: str, at: datetime) -> str:
+        """Id of the Follow with which a relay is asked to let us in."""
+        digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+        return f"{self.instance}#follows/{digest}-{_microseconds(at)}"
+
     def update_actor(self, account_id: int, changed: datetime) -> str:
         return f"{self.actor(account_id)}#updates/{_microseconds(changed)}"
+
+    def delete_actor(self, account_id: int) -> str:
+        return f"{self.actor(account_id)}#delete"
 
     # ── posts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -91,6 +104,28 @@ class Ids:
 
     def delete(self, account_id: int, post_id: int) -> str:
         return f"{self.post(account_id, post_id)}#delete"
+
+    def refresh(self, account_id: int, post_id: int, at: datetime) -> str:
+        """Id of an Update that changes no text: figures, a policy, an authorization."""
+        return f"{self.post(account_id, post_id)}#refreshes/{_microseconds(at)}"
+
+    def undo_announce(self, account_id: int, post_id: int) -> str:
+        return f"{self.create(account_id, post_id)}#undo"
+
+    def quote_request(self, account_id: int, post_id: int) -> str:
+        return f"{self.post(account_id, post_id)}#quote-request"
+
+    def quote_stamp(self, account_id: int, number: int) -> str:
+        """Where it is said that a post may be quoted by another one (FEP-044f)."""
+        return f"{self.actor(account_id)}/quotes/{number}"
+
+    def reply_stamp(self, account_id: int, number: int) -> str:
+        """Where it is said that an answer was let through."""
+        return f"{self.actor(account_id)}/approvals/{number}"
+
+    def reject(self, account_id: int, refused_uri: str, at: datetime) -> str:
+        digest = hashlib.sha256(refused_uri.encode()).hexdigest()[:16]
+        return f"{self.actor(account_id)}#rejects/{digest}-{_microseconds(at)}"
 
     def post_collection(self, account_id: int, post_id: int, name: PostCollection) -> str:
         return f"{self.post(account_id, post_id)}/{name}"
@@ -109,9 +144,9 @@ class Ids:
     def media(self, sha256: str, media_type: str) -> str:
         return f"{self.base}/media/{sha256}{extension(media_type)}"
 
-    def acct(self, handle: str) -> str:
-        """`handle@authority`, without a leading @."""
-        return f"{handle}@{self.authority}"
+    def acct(self, handle: str, domain: str | None = None) -> str:
+        """`handle@authority`, or `handle@domain` for an account with a domain of its own; without a leading @."""
+        return f"{handle}@{domain or self.authority}"
 
     # ── reading them back ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,18 +17,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from threadbridge.activitypub.ids import Ids
-from threadbridge.delivery import outbox
+from threadbridge.delivery import outbox, polls
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.posts import fingerprint
-from threadbridge.domain.source import MediaKind, SourceMedia, SourcePage, SourcePost
-from threadbridge.storage import accounts, connections, content, posts
+from threadbridge.domain.source import MediaKind, SourceMedia, SourcePage, SourcePost, SourceReference
+from threadbridge.federation import quote, quoting
+from threadbridge.storage import accounts, connections, content, jobs, posts, quotes, rules
 from threadbridge.storage.content import Gap, content_of
 from threadbridge.storage.posts import MediaRow, NewAttachment, Origin
 from threadbridge.storage.store import Tx
 
-# A post that appears in a live read but is older than this was not written just now (an un-archived one, a repaired
-# index): it is kept silently, since Mastodon puts every delivered post on top of the timeline whatever its date.
+# A post that appears in a live read but is older than this was not written since the last look (an un-archived one, a
+# repaired index): it is kept silently, since Mastodon puts every delivered post on top of the timeline whatever its
+# date. Counted from the last look that succeeded, so that an outage of ours takes nothing from the followers; but
+# never further back than OUTAGE, however long we were away.
 FRESH = timedelta(days=1)
+OUTAGE = timedelta(days=7)
 
 # A token without the permission for replies gets an empty list, and may then be told of each reply that it does not
 # exist "or cannot be loaded due to missing permissions". Deleting cannot be undone: so many at once are not believed.
@@ -57,7 +61,7 @@ class Plan:
     recognised: tuple[Recognised, ...] = ()
     edited: tuple[SourcePost, ...] = ()
     refreshed: tuple[SourcePost, ...] = ()
-    """Unchanged posts whose poll counts may have moved."""
+    """Unchanged posts whose poll counts may have moved, or which others may answer now."""
     missing: tuple[str, ...] = ()
     kept_out: tuple[tuple[str, str], ...] = ()
     """(native id, reason) of posts that are not bridged."""
@@ -76,13 +80,16 @@ class News:
 
     since: datetime
     before: frozenset[str] = frozenset()
+    looked_at: datetime | None = None
+    """When the source was read last, successfully."""
 
     def covers(self, post: SourcePost, read_at: datetime) -> bool:
         """Whether followers should hear of a post that was read at `read_at`. The source gives whole seconds."""
+        last = min(self.looked_at or read_at, read_at)
         return (
             post.native_id not in self.before
             and post.published >= self.since.replace(microsecond=0)
-            and post.published > read_at - FRESH
+            and post.published > max(last - FRESH, read_at - OUTAGE)
         )
 
 
@@ -105,6 +112,9 @@ class Changes:
         self.deleted += more.deleted
 
 
+_NO_AUDIENCES: Mapping[int, str | None] = {}
+
+
 # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -119,11 +129,16 @@ def kept_out(post: SourcePost) -> str | None:
     return None
 
 
-def plan(page: SourcePage, held: Mapping[str, Origin], window: Sequence[Origin]) -> Plan:
+def plan(
+    page: SourcePage,
+    held: Mapping[str, Origin],
+    window: Sequence[Origin],
+    audiences: Mapping[int, str | None] = _NO_AUDIENCES,
+) -> Plan:
     """Compare a page with what is held.
 
     `held` maps native ids of the page to what we have; `window` are live posts of ours that ought to be in the page,
-    because it is complete for their time.
+    because it is complete for their time; `audiences` says, by our post ids, who may answer as far as we know.
     """
     new: list[SourcePost] = []
     edited: list[SourcePost] = []
@@ -138,7 +153,7 @@ def plan(page: SourcePage, held: Mapping[str, Origin], window: Sequence[Origin])
             new.append(post)
         elif origin.fingerprint != fingerprint(post):
             edited.append(post)
-        elif post.poll is not None:
+        elif post.poll is not None or content.audience_of(post) != audiences.get(origin.post_id):
             refreshed.append(post)
     listed = {post.native_id for post in page.posts} | {native_id for native_id, _ in page.skipped}
     missing = [origin.native_id for origin in window if origin.native_id not in listed]
@@ -182,7 +197,7 @@ def read_plan(tx: Tx, account_id: int, source: str, page: SourcePage) -> Plan:
     if page.complete_from is not None:
         limit = len(page.posts) + 100
         window = posts.live_origins_since(tx, account_id, source, page.kinds, page.complete_from, limit)
-    found = plan(page, held, window)
+    found = plan(page, held, window, rules.audiences(tx, {origin.post_id for origin in held.values()}))
     recognised: dict[str, Recognised] = {}
     if content.known_elsewhere(tx, account_id, source):
         claimed: set[int] = set()
@@ -237,9 +252,7 @@ def apply(tx: Tx, ids: Ids, account_id: int, source: str, plan_: Plan, copied: C
     for post in plan_.edited:
         writing.edit(post)
     for post in plan_.refreshed:
-        origin = writing.held(post.native_id)
-        if origin is not None and post.poll is not None and posts.set_poll(tx, origin.post_id, post.poll):
-            accounts.touch(tx, account_id, figures_only=True)
+        writing.refresh(post)
     writing.fill(copied.filled)
     if writing.changes:
         accounts.touch(tx, account_id)
@@ -258,6 +271,7 @@ def retract(tx: Tx, ids: Ids, account_id: int, source: str, vanished: Sequence[s
         if posts.bury(tx, account_id, origin.post_id):
             changes.deleted.append(origin.post_id)
             outbox.retract(tx, ids, account, origin.post_id)
+            quote.original_gone(tx, ids, origin.post_id)
     if changes:
         accounts.touch(tx, account_id)
     return changes
@@ -287,11 +301,18 @@ class _Writing:
         origin = self.held(native_id)
         return origin.post_id if origin else None
 
+    def _here(self, reference: SourceReference | None) -> int | None:
+        """The post that is meant, if it is one of any account here."""
+        if reference is None or reference.native_id is None:
+            return None
+        own = self._our_id(reference.native_id)
+        return own if own is not None else quotes.held_here(self.tx, self.source, reference.native_id)
+
     def _content(self, post: SourcePost, parent_id: int | None) -> posts.PostContent:
         return content_of(
             post,
             parent_id=parent_id,
-            quoted_id=self._our_id(post.quoted.native_id if post.quoted else None),
+            quoted_id=self._here(post.quoted),
             language=self.copied.languages.get(post.native_id),
         )
 
@@ -306,8 +327,41 @@ class _Writing:
         post_id = posts.add(self.tx, self.account.id, self._content(post, parent_id), media, silent=not said)
         self._remember(post, post_id)
         self.changes.created.append(post_id)
-        if said:
+        waits = self._refer(post, post_id, said=said)
+        if said and not waits:
             outbox.publish(self.tx, self.ids, self.account, post_id)
+            polls.opened(self.tx, self.account.id, post_id)
+
+    def _refer(self, post: SourcePost, post_id: int, *, said: bool) -> bool:
+        """What a new post quotes or reposts is in the Fediverse here, or may be elsewhere: then it is looked for.
+        True when the post is said only after that: an Announce cannot be made of what was said as a post."""
+        quoted, original = self._here(post.quoted), self._here(post.reposted)
+        if quoted is not None:
+            quote.of_ours(self.tx, self.ids, self.account.id, post_id, quoted)
+        if post.kind == "repost" and original is not None:
+            owner = posts.owner(self.tx, original)
+            assert owner is not None, "only a live post is found"
+            posts.announce(self.tx, post_id, self.ids.post(owner, original), self.ids.actor(owner))
+            return False
+        unknown = post.reposted if post.kind == "repost" else post.quoted if quoted is None else None
+        if not said or unknown is None or not unknown.url:
+            return False
+        place = {"account": self.account.id, "post": post_id}
+        jobs.add(self.tx, quoting.FIND, str(post_id), place)
+        return post.kind == "repost"
+
+    def refresh(self, post: SourcePost) -> None:
+        """Figures of a poll, and who may answer, change by themselves; they are no edit."""
+        origin = self.held(post.native_id)
+        if origin is None:
+            return
+        if post.poll is not None and posts.set_poll(self.tx, origin.post_id, post.poll):
+            accounts.touch(self.tx, self.account.id, figures_only=True)
+            polls.moved(self.tx, self.account.id, origin.post_id)
+        if rules.set_audience(self.tx, origin.post_id, content.audience_of(post)):
+            accounts.touch(self.tx, self.account.id)
+            if self.speaks and posts.is_live(self.tx, self.account.id, origin.post_id):
+                outbox.refresh(self.tx, self.ids, self.account, origin.post_id)
 
     def recognise(self, known: Recognised) -> None:
         """The same post, imported from a download before: it gains its address here, and what a download lacks."""
@@ -336,8 +390,9 @@ class _Writing:
         posts.revise(self.tx, self.account.id, before.id, told, media, updated=updated)
         posts.set_fingerprint(self.tx, self.account.id, self.source, post.native_id, now_reads)
         self.changes.edited.append(before.id)
-        if self.speaks and not before.silent:
+        if self.speaks:
             outbox.revise(self.tx, self.ids, self.account, before.id)
+            polls.opened(self.tx, self.account.id, before.id)
 
     def fill(self, filled: Sequence[tuple[Gap, MediaKind, str]]) -> None:
         """Files that could not be had when their posts were written. Who got a post without them gets an Update."""

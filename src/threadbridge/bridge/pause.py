@@ -7,7 +7,8 @@ silently afterwards, since followers would otherwise get it all at once.
 from __future__ import annotations
 
 from threadbridge.domain.accounts import AccountState
-from threadbridge.storage import accounts, connections
+from threadbridge.errors import Conflict
+from threadbridge.storage import accounts, connections, farewells
 from threadbridge.storage.store import Tx
 
 
@@ -17,7 +18,9 @@ def pause(tx: Tx, account_id: int, cause: str) -> bool:
 
 
 def resume(tx: Tx, account_id: int, cause: str) -> bool:
-    """Bridge again from now on; False if it was active already."""
+    """Bridge again from now on; False if it was active already. Raises Conflict while it is being deleted."""
+    if farewells.of_account(tx, account_id) is not None:
+        raise Conflict("This account is about to be deleted", hint="Take the deletion back first.")
     if not accounts.set_state(tx, account_id, AccountState.ACTIVE, cause):
         return False
     connections.speak_from_now(tx, account_id)

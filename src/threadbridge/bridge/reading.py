@@ -20,8 +20,6 @@ from threadbridge.bridge import cadence, compare
 from threadbridge.bridge.cadence import Trouble
 from threadbridge.bridge.compare import NOT_ANSWERED, Changes, Copied, News, Plan
 from threadbridge.bridge.copying import Copier, Outcome
-from threadbridge.delivery import outbox
-from threadbridge.domain.accounts import AccountState
 from threadbridge.domain.source import Listing, Source, SourceMedia, SourcePage, SourcePost, SourceProfile
 from threadbridge.errors import NetworkError, SourceError
 from threadbridge.media.sniff import kind_of
@@ -152,8 +150,10 @@ class Reader:
             outcome = await self._copier.fetched(profile.avatar, insist=False)
             if isinstance(outcome, MediaRow) and kind_of(outcome.media_type) == "image":
                 avatar = outcome
-        changed = await self.store.transact(_take_profile, self.ids, account_id, profile, avatar)
-        if avatar is not None and profile.avatar is not None:
+        changed = await self.store.transact(_take_profile, account_id, profile, avatar)
+        if profile.avatar is None:
+            self._avatars.pop(account_id, None)
+        elif avatar is not None:
             _remember(self._avatars, account_id, profile.avatar.key)
         return changed
 
@@ -307,11 +307,11 @@ def _refer(tx: Tx, account_id: int, source: str, references: Sequence[Reference]
         accounts.touch(tx, account_id)
 
 
-def _take_profile(tx: Tx, ids: Ids, account_id: int, profile: SourceProfile, avatar: MediaRow | None) -> bool:
+def _take_profile(tx: Tx, account_id: int, profile: SourceProfile, avatar: MediaRow | None) -> bool:
     if avatar is not None:
         posts.add_media(tx, avatar)
-    connections.profile_read(tx, account_id)
-    changed = accounts.update_profile(
+    connections.profile_read(tx, account_id, profile.handle)
+    return accounts.update_profile(
         tx,
         account_id,
         name=profile.name or None,
@@ -319,12 +319,8 @@ def _take_profile(tx: Tx, ids: Ids, account_id: int, profile: SourceProfile, ava
         source_url=profile.url,
         avatar=avatar.sha256 if avatar else None,
         joined_at=profile.joined,
+        without_avatar=profile.avatar is None,
     )
-    account = accounts.by_id(tx, account_id)
-    speaks = account is not None and account.state is AccountState.ACTIVE and account.followers_count > 0
-    if changed and account is not None and speaks:
-        outbox.announce_profile(tx, ids, account)
-    return changed
 
 
 def _attachment(item: SourceMedia, plan: Plan, outcomes: Mapping[str, Outcome]) -> NewAttachment:
@@ -339,7 +335,7 @@ def _attachment(item: SourceMedia, plan: Plan, outcomes: Mapping[str, Outcome]) 
 
 
 def _news(connection: Connection, before: frozenset[str] = frozenset()) -> News:
-    return News(connection.speaks_since or connection.connected_at, before)
+    return News(connection.speaks_since or connection.connected_at, before, connection.last_read_at)
 
 
 def _reference(post: SourcePost) -> Reference:

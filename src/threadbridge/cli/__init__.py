@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from threadbridge import __version__
-from threadbridge.cli import accounts, archives, health, running
+from threadbridge.cli import accounts, archives, blocks, followers, health, keys, profile, relays, reports, running
 from threadbridge.cli.terminal import out, say_error, say_unforeseen, say_what_the_system_said, set_debug
 from threadbridge.errors import BadConfiguration, ThreadbridgeError
 
@@ -31,9 +31,71 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "export": archives.export,
     "verify": archives.verify_,
     "doctor": health.doctor_,
+    "decisions": reports.list_decisions,
 }
-GROUPS: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {}
-"""Commands of two words: `threadbridge GROUP COMMAND`, by group, with what the group is about."""
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {
+    "blocks": (
+        "Who may speak here: rules, files of them, followed lists.",
+        {
+            "list": blocks.list_blocks,
+            "add": blocks.add,
+            "remove": blocks.remove,
+            "import": blocks.import_list,
+            "export": blocks.export_list,
+            "preview": blocks.preview,
+            "subscribe": blocks.subscribe,
+            "unsubscribe": blocks.unsubscribe,
+            "lists": blocks.lists,
+        },
+    ),
+    "reports": (
+        "Complaints from other servers, and ours to them.",
+        {
+            "list": reports.list_reports,
+            "show": reports.show,
+            "resolve": reports.resolve,
+            "send": reports.send,
+        },
+    ),
+    "accounts": (
+        "The accounts: list them, rename or delete one.",
+        {"rename": profile.rename, "delete": profile.delete, "undelete": profile.undelete},
+    ),
+    "profile": (
+        "What an account's profile says beyond what comes from the source.",
+        {
+            "show": profile.show,
+            "set": profile.set_,
+            "field": profile.field,
+            "header": profile.header,
+            "alias": profile.alias,
+        },
+    ),
+    "domain": (
+        "Being found as @handle@example.org.",
+        {"set": profile.set_domain, "check": profile.check_own_domain, "remove": profile.remove_domain},
+    ),
+    "keys": (
+        "An account's signing keys: list them, change them.",
+        {"list": keys.list_keys, "rotate": keys.rotate, "status": keys.status, "rollback": keys.rollback},
+    ),
+    "followers": (
+        "Who follows an account: list, let in, turn away, remove.",
+        {
+            "list": followers.list_followers,
+            "approve": followers.approve,
+            "reject": followers.reject,
+            "remove": followers.remove,
+            "approval": followers.approval,
+        },
+    ),
+    "relays": (
+        "Relays that carry public posts further.",
+        {"add": relays.add, "remove": relays.remove, "list": relays.list_relays},
+    ),
+}
+"""Commands of two words: `threadbridge GROUP COMMAND`, by group, with what the group is about. One that is a command
+too does that when it stands alone."""
 
 
 def _root(
@@ -57,9 +119,14 @@ def _assembled() -> typer.Typer:
     )
     assembled.callback(invoke_without_command=True)(_root)
     for name, command in COMMANDS.items():
-        assembled.command(name)(command)
+        if name not in GROUPS:
+            assembled.command(name)(command)
     for name, (about, commands) in GROUPS.items():
-        group = typer.Typer(help=about, no_args_is_help=True)
+        if name in COMMANDS:
+            group = typer.Typer()
+            group.callback(invoke_without_command=True)(COMMANDS[name])
+        else:
+            group = typer.Typer(help=about, no_args_is_help=True)
         for second, command in commands.items():
             group.command(second)(command)
         assembled.add_typer(group, name=name)

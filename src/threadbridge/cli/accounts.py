@@ -100,11 +100,13 @@ async def _connect(
         await services.aclose()
 
 
-def list_accounts(as_json: AsJson = False) -> None:
+def list_accounts(context: typer.Context, as_json: AsJson = False) -> None:
     """List the accounts: state, figures, and what is wrong with their connection.
 
     Example: threadbridge accounts --json
     """
+    if context.invoked_subcommand is not None:
+        return
     with ground(needs_base_url=False) as opened:
         rows = opened.store.read_now(_account_rows, opened.ids.authority)
     if as_json:
@@ -132,7 +134,7 @@ def _account_rows(tx: Tx, authority: str) -> list[dict[str, Any]]:
             {
                 "id": account.id,
                 "handle": account.handle,
-                "address": f"@{account.handle}@{authority}",
+                "address": f"@{account.handle}@{account.domain or authority}",
                 "state": account.state.value,
                 "posts": account.posts_count,
                 "followers": account.followers_count,

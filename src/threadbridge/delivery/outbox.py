@@ -12,7 +12,7 @@ from threadbridge.activitypub.outgoing import Document
 from threadbridge.activitypub.text import host_of
 from threadbridge.domain.accounts import Account
 from threadbridge.domain.posts import Post
-from threadbridge.storage import accounts, jobs, ledger, posts, surroundings
+from threadbridge.storage import accounts, jobs, ledger, peers, posts, profiles, surroundings
 from threadbridge.storage.store import Tx
 
 FAN_OUT = "fan_out"
@@ -24,36 +24,93 @@ def publish(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
     post, around = _post(tx, ids, account, post_id)
     said = outgoing.create(ids, account, post, around, tx.now)
     _say(tx, account.id, outgoing.with_context(said), order_key=_thread(ids, post), post_id=post_id)
+    author = peers.by_uri(tx, post.announced_author) if post.announced_author else None
+    if author is not None:
+        _also_to(tx, account.id, said["id"], author.inbox)
 
 
 def revise(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
-    """Say that a post was edited."""
+    """Say that a post was edited. What is history is in nobody's timeline: only who holds a copy hears of it."""
     post, around = _post(tx, ids, account, post_id)
-    said = outgoing.update(ids, account, post, around, tx.now)
-    _say(tx, account.id, outgoing.with_context(said), order_key=_thread(ids, post), post_id=post_id)
+    _change(tx, ids, post, outgoing.update(ids, account, post, around, tx.now))
+
+
+def refresh(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
+    """Say that something about a post changed which is no edit: figures of its poll, who may quote or answer it, the
+    authorization of what it quotes."""
+    post, around = _post(tx, ids, account, post_id)
+    _change(tx, ids, post, outgoing.refresh(ids, account, post, around, tx.now), kind="Refresh")
 
 
 def retract(tx: Tx, ids: Ids, account: Account, post_id: int) -> None:
-    """Say that a post is gone."""
+    """Say that a post is gone; that a repost is taken back."""
     post = posts.by_id(tx, account.id, post_id)
     assert post is not None, "only a stored post can be retracted"
-    said = outgoing.delete(ids, account.id, post_id)
+    if post.announced_uri is not None:
+        said = outgoing.undo_announce(ids, account, post, tx.now)
+    else:
+        said = outgoing.delete(ids, account.id, post_id)
     _say(tx, account.id, said, order_key=_thread(ids, post), post_id=post_id)
 
 
-def announce_profile(tx: Tx, ids: Ids, account: Account) -> None:
-    """Say that the profile changed."""
-    said = outgoing.update_actor(ids, account, accounts.public_key(tx, account.id))
+def take_back_quote(tx: Tx, ids: Ids, account_id: int, post_id: int, number: int) -> None:
+    """Say that a post may not be quoted by that one any more, to whoever holds the post or quotes it."""
+    said = outgoing.delete_stamp(ids, account_id, number)
+    _say(tx, account_id, said, order_key=said["id"], post_id=post_id, kind="Revoke")
+
+
+def let_answer(tx: Tx, ids: Ids, account_id: int, answer_: Document, stamp: str, inbox: str) -> None:
+    """Say to its author, and to the followers, that an answer was let through."""
+    said = outgoing.accept_answer(ids, account_id, answer_, stamp, tx.now)
+    _say(tx, account_id, said, order_key=said["id"], post_id=None)
+    _also_to(tx, account_id, said["id"], inbox)
+
+
+def announce_profile(tx: Tx, ids: Ids, account: Account, described: Document | None = None) -> None:
+    """Say that the actor document changed (to `described`), and remember that followers know it."""
+    described = described or profiles.document(tx, ids, account)
+    accounts.set_announced(tx, account.id, profiles.digest(described), told=True)
+    said = outgoing.update_actor(ids, account.id, described, tx.now)
     _say(tx, account.id, said, order_key=said["actor"], post_id=None)
+
+
+def say_farewell(tx: Tx, ids: Ids, account_id: int) -> int:
+    """Write down that an account is gone; who is told is `federation.farewell`'s work. Returns the number of the
+    activity, the same however often it is asked."""
+    said = outgoing.delete_actor(ids, account_id)
+    number = _keep(tx, account_id, said, order_key=said["actor"], post_id=None)
+    return number if number is not None else ledger.number_of(tx, said["id"])
 
 
 def answer(tx: Tx, account_id: int, document: Document, inbox: str) -> None:
     """Say something to one inbox, ahead of everything else (Accept)."""
-    activity_id = _keep(tx, account_id, document, order_key=document["id"], post_id=None)
-    said = ledger.activity(tx, activity_id) if activity_id is not None else None
+    key = document["id"]
+    said = _keep(tx, account_id, document, order_key=key, post_id=None, addressed=True)
+    if said is not None:
+        ledger.address(
+            tx,
+            activity_id=said,
+            account_id=account_id,
+            order_key=key,
+            inbox=inbox,
+            host=host_of(inbox),
+            lane=ledger.LANE_ANSWER,
+        )
+
+
+def _change(tx: Tx, ids: Ids, post: Post, said: Document, kind: str = "Update") -> None:
+    held = not post.silent or bool(peers.conversers(tx, post.id))
+    if post.announced_uri is None and held:
+        said = outgoing.with_context(said)
+        place = "holders" if post.silent else "followers"
+        _say(tx, post.account_id, said, order_key=_thread(ids, post), post_id=post.id, kind=kind, first=place)
+
+
+def _also_to(tx: Tx, account_id: int, uri: str, inbox: str) -> None:
+    """Address what was just said to one inbox more."""
+    said = ledger.activity(tx, ledger.number_of(tx, uri))
     if said is not None:
         ledger.add_deliveries(tx, said, [(inbox, host_of(inbox))], lane=ledger.LANE_ANSWER)
-        ledger.mark_fanned_out(tx, said.id)
 
 
 def _post(tx: Tx, ids: Ids, account: Account, post_id: int) -> tuple[Post, outgoing.PostSurroundings]:
@@ -66,19 +123,40 @@ def _thread(ids: Ids, post: Post) -> str:
     return ids.post(post.account_id, post.thread_id or post.id)
 
 
-def _say(tx: Tx, account_id: int, document: Document, *, order_key: str, post_id: int | None) -> None:
-    activity_id = _keep(tx, account_id, document, order_key=order_key, post_id=post_id)
+def _say(
+    tx: Tx,
+    account_id: int,
+    document: Document,
+    *,
+    order_key: str,
+    post_id: int | None,
+    kind: str | None = None,
+    first: str = "followers",
+) -> None:
+    """`kind` is what the ledger calls it, if not by its type; `first` the phase in which the fan-out begins."""
+    activity_id = _keep(tx, account_id, document, order_key=order_key, post_id=post_id, kind=kind)
     if activity_id is not None:
-        jobs.add(tx, FAN_OUT, str(activity_id), {"activity": activity_id})
+        place = {"phase": "holders", "of": 0, "after": ""} if first == "holders" else {}
+        jobs.add(tx, FAN_OUT, str(activity_id), {"activity": activity_id, **place})
 
 
-def _keep(tx: Tx, account_id: int, document: Document, *, order_key: str, post_id: int | None) -> int | None:
+def _keep(
+    tx: Tx,
+    account_id: int,
+    document: Document,
+    *,
+    order_key: str,
+    post_id: int | None,
+    addressed: bool = False,
+    kind: str | None = None,
+) -> int | None:
     return ledger.add_activity(
         tx,
         account_id=account_id,
         uri=document["id"],
-        kind=document["type"],
+        kind=kind or document["type"],
         order_key=order_key,
         body=outgoing.encode(document),
         post_id=post_id,
+        addressed=addressed,
     )

@@ -5,7 +5,7 @@ words, since owners read them.
 
     2xx                         delivered
     410                         the inbox is gone
-    400, 401                    the other signature scheme once, at once; then as 'refused'
+    400, 401                    the other signature scheme at once (see `signatures.knocking`); then as 'refused'
     408, 425, 429, 5xx, network again, on the schedule, for 7 days (30 for Deletes); the host is in trouble. Never
                                 before the time that they name (Retry-After), be it later than the schedule
     other 4xx, 3xx, our guard   refused: two more tries within a day, since some servers answer 404 while starting
@@ -54,6 +54,8 @@ class Answer:
     """It was our own address guard that said no."""
     retry_after: str | None = None
     body: bytes = b""
+    asked_signature: str | None = None
+    """Its Accept-Signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,11 @@ def describe(answer: Answer) -> str:
     phrase = _PHRASES.get(answer.status) or (
         "their server has trouble" if answer.status >= 500 else "they refused it"
     )
+    said = readable(answer)
+    return f"{answer.status}: {phrase}" + (f" ({said})" if said else "")
+
+
+def readable(answer: Answer) -> str:
+    """The beginning of what the server said, on one line; empty when it is no plain text."""
     said = " ".join(answer.body[:200].decode("utf-8", "replace").split())
-    readable = said if said and not said.startswith("<") and said.isprintable() else ""
-    return f"{answer.status}: {phrase}" + (f" ({readable})" if readable else "")
+    return said if said and not said.startswith("<") and said.isprintable() else ""

@@ -20,14 +20,17 @@ import structlog
 
 from threadbridge.activitypub.ids import Ids
 from threadbridge.delivery import retry
+from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.retry import Answer, Outcome
 from threadbridge.errors import AddressRefused, NetworkError, ThreadbridgeError
 from threadbridge.net.client import Client
-from threadbridge.signatures import schemes
+from threadbridge.signatures import knocking, schemes
 from threadbridge.signatures.keys import SigningKey, signing_key
-from threadbridge.signatures.schemes import Scheme
-from threadbridge.storage import accounts, hosts, jobs, ledger, turns
+from threadbridge.signatures.knocking import Knock, Manner
+from threadbridge.storage import hosts, jobs, keys, ledger, rotations, turns
+from threadbridge.storage.hosts import Taken
 from threadbridge.storage.ledger import Settled
+from threadbridge.storage.rotations import KeyChoice
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.turns import Claimed
 from threadbridge.storage.vault import Vault
@@ -49,12 +52,20 @@ class Sender:
     """Takes due deliveries, sends them, settles them. One per worker process."""
 
     def __init__(
-        self, store: Store, vault: Vault, client: Client, ids: Ids, *, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        vault: Vault,
+        client: Client,
+        ids: Ids,
+        prover: Prover,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._vault = vault
         self._client = client
         self._ids = ids
+        self._prover = prover
         self._clock = clock
         self._keys: OrderedDict[int, SigningKey] = OrderedDict()
         self._bodies: OrderedDict[int, bytes] = OrderedDict()
@@ -125,28 +136,31 @@ class Sender:
         )
         missing = {row.activity_id for row in claimed} - self._bodies.keys()
         if missing:
-            for number, body in (await self._store.read(ledger.bodies, sorted(missing))).items():
+            for number, body in (await self._store.read(_proved, self._prover, sorted(missing))).items():
                 self._bodies[number] = body
+        keys_for = await self._store.read(rotations.choices, claimed)
         for row in claimed:
             self._busy[row.host] += 1
             self._under_way[row.id] = row
-            task = asyncio.create_task(self._carry(row, self._bodies[row.activity_id]))
+            choice = keys_for.get(row.id, KeyChoice(0))
+            task = asyncio.create_task(self._carry(row, self._bodies[row.activity_id], choice))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         while len(self._bodies) > 256:
             self._bodies.popitem(last=False)
         return len(claimed)
 
-    async def _carry(self, row: Claimed, body: bytes) -> None:
-        scheme: Scheme = "rfc9421" if row.scheme == "rfc9421" else "cavage"
-        learnt: Scheme | None = None
+    async def _carry(self, row: Claimed, body: bytes, choice: KeyChoice) -> None:
+        learnt: Taken | None = None
+        news: int | None = None
         try:
-            answer = await self._post(row, body, scheme)
-            if retry.other_scheme_worth_trying(answer):
-                other: Scheme = "cavage" if scheme == "rfc9421" else "rfc9421"
-                second = await self._post(row, body, other)
+            answer, learnt = await self._knock(row, body, choice.first)
+            if choice.other is not None and answer.status in (401, 403):
+                # While keys change over: this host may believe in the other one (see `rotations.choose`).
+                second, taught = await self._knock(row, body, choice.other)
                 if second.status is not None and 200 <= second.status < 300:
-                    answer, learnt = second, other
+                    log.info("the other key was accepted", host=row.host, account=row.account_id)
+                    answer, learnt, news = second, taught, choice.news
         except asyncio.CancelledError:
             # Not settled: the lease runs out and the next worker takes it.
             self._free(row.host)
@@ -154,39 +168,79 @@ class Sender:
         except Exception as error:
             log.exception("a delivery failed in an unforeseen way", inbox=row.inbox)
             answer = Answer(None, f"internal trouble: {type(error).__name__}")
-        self._outcomes.append(_Ended(row, answer, learnt))
+        self._outcomes.append(_Ended(row, answer, learnt, news))
         if not retry.is_trouble(answer.status):
             # After trouble the place is kept until it is written down, or the next one would run into it as well.
             self._free(row.host)
         self._room.set()
+
+    async def _knock(self, row: Claimed, body: bytes, number: int) -> tuple[Answer, Taken | None]:
+        """Send with the kind of signature that the host is known to take, and at once with others while it is the
+        signature that is refused. Returns the answer that counts, and what is worth remembering of the host."""
+        manner = knocking.remembered(row.taken.scheme, row.taken.asked) if row.taken else knocking.USUAL
+        tried: list[Knock] = []
+        refusal: Answer | None = None
+        while True:
+            answer = await self._post(row, body, manner, number)
+            if answer.status is None:
+                break
+            said = retry.readable(answer) if retry.other_scheme_worth_trying(answer) else ""
+            tried.append(Knock(manner, answer.status, answer.asked_signature, said))
+            refusal = refusal or (answer if retry.other_scheme_worth_trying(answer) else None)
+            key = self._keys.get(number)
+            onward = knocking.onward(tried, key_id=key.key_id if key else "")
+            if onward is None:
+                break
+            manner = onward
+        if refusal is not None and (answer.status is None or retry.other_scheme_worth_trying(answer)):
+            # The first refusal names the trouble with what everybody else takes.
+            return refusal, None
+        if len(tried) < 2 or answer.status is None or not 200 <= answer.status < 300:
+            return answer, None
+        evidence = knocking.evidence(tried)
+        log.info("another signature was accepted", host=row.host, evidence=evidence)
+        demand = manner.lasting.demand
+        return answer, Taken(manner.scheme, demand.lasting if demand else None, evidence)
 
     def _free(self, host: str) -> None:
         self._busy[host] -= 1
         if self._busy[host] <= 0:
             del self._busy[host]
 
-    async def _post(self, row: Claimed, body: bytes, scheme: Scheme) -> Answer:
-        key = self._keys.get(row.account_id) or await self._key(row.account_id)
+    async def _post(self, row: Claimed, body: bytes, manner: Manner, number: int) -> Answer:
+        key = self._keys.get(number) or await self._key(row.account_id, number)
         loop = asyncio.get_running_loop()
         try:
             inbox = self._client.canonical(row.inbox)
-            headers = await loop.run_in_executor(self._signers, self._signed, scheme, key, inbox, body)
+            headers = await loop.run_in_executor(self._signers, self._signed, manner, key, inbox, body)
             got = await self._client.post(inbox, body=body, headers=headers, deadline=DEADLINE_SECONDS)
         except AddressRefused as error:
             return Answer(None, error.public, ours=True)
         except NetworkError as error:
             return Answer(None, error.public)
-        return Answer(got.status, retry_after=got.headers.get("retry-after"), body=got.body)
-
-    def _signed(self, scheme: Scheme, key: SigningKey, inbox: str, body: bytes) -> dict[str, str]:
-        return schemes.sign(
-            scheme, key, method="POST", url=inbox, body=body, date=self._clock(), content_type=_CONTENT_TYPE
+        return Answer(
+            got.status,
+            retry_after=got.headers.get("retry-after"),
+            body=got.body,
+            asked_signature=got.headers.get("accept-signature"),
         )
 
-    async def _key(self, account_id: int) -> SigningKey:
-        pem = await self._store.read(accounts.private_key, self._vault, account_id)
-        key = signing_key(self._ids.key(account_id), pem)
-        self._keys[account_id] = key
+    def _signed(self, manner: Manner, key: SigningKey, inbox: str, body: bytes) -> dict[str, str]:
+        return schemes.sign(
+            manner.scheme,
+            key,
+            method="POST",
+            url=inbox,
+            body=body,
+            date=self._clock(),
+            content_type=_CONTENT_TYPE,
+            demand=manner.demand,
+        )
+
+    async def _key(self, account_id: int, number: int) -> SigningKey:
+        own, pem = await self._store.read(keys.private_key, self._vault, account_id, number=number)
+        key = signing_key(f"{self._ids.actor(account_id)}#{own.fragment}", pem)
+        self._keys[number] = key
         while len(self._keys) > 1024:
             self._keys.popitem(last=False)
         return key
@@ -231,13 +285,21 @@ class Sender:
                     log.exception("leases could not be extended")
 
 
+def _proved(tx: Tx, prover: Prover, numbers: list[int]) -> dict[int, bytes]:
+    """{activity id: the bytes to send}: as said, and with the integrity proof, which is the same every time."""
+    said = ledger.activities(tx, numbers)
+    return {one.id: prover.proved(tx, one.account_id, one.body, one.created_at) for one in said}
+
+
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """An attempt that is over: what was answered, and the signature scheme that it taught us."""
+    """An attempt that is over: what was answered, and the kind of signature that it taught us."""
 
     row: Claimed
     answer: Answer
-    learnt: Scheme | None
+    learnt: Taken | None
+    news: int | None = None
+    """The activity that tells of a new key, when the host turned out not to know it."""
 
 
 def _settle(tx: Tx, batch: list[_Ended], spreads: list[float]) -> None:
@@ -255,7 +317,8 @@ def _settle(tx: Tx, batch: list[_Ended], spreads: list[float]) -> None:
             host_failures=failing.get(row.host, 0),
             previous=row.status,
         )
-        if outcome.state == "gone":
+        if outcome.state == "gone" and not jobs.wanted(tx, VERIFY_GONE, jobs.key_of(row.inbox)):
+            # Not brought forward by the next 410: whether somebody is gone shows over days.
             jobs.add(tx, VERIFY_GONE, jobs.key_of(row.inbox), {"inbox": row.inbox})
         settled.append(
             Settled(
@@ -269,10 +332,14 @@ def _settle(tx: Tx, batch: list[_Ended], spreads: list[float]) -> None:
                 host_trouble=outcome.host_trouble,
                 held_until=outcome.held_until,
                 asked_until=outcome.asked_until,
-                scheme=ended.learnt,
+                taken=ended.learnt,
             )
         )
     ledger.settle(tx, settled)
+    for ended in batch:
+        told = ledger.activity(tx, ended.news) if ended.news is not None else None
+        if told is not None:
+            ledger.add_deliveries(tx, told, [(ended.row.inbox, ended.row.host)], lane=ledger.LANE_ANSWER)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -12,8 +12,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from threadbridge.domain.source import MediaKind, PostKind, SourcePoll, SourcePost
+
+ReplyRule = Literal["source", "everyone", "followers", "mentioned", "nobody"]
+QuoteRule = Literal["everyone", "followers", "ask", "nobody"]
 
 _HASHTAG_BREAK = re.compile(r"[^\w]+")
 
@@ -70,6 +74,15 @@ class Post:
     shares_count: int
     replies_count: int
     attachments: tuple[Attachment, ...] = ()
+    audience: str | None = None
+    """Who may answer, in the source's word; None for everybody."""
+    reply_rule: ReplyRule | None = None
+    """What the owner chose for this post (`domain.rules`); None for what holds for all."""
+    quote_rule: QuoteRule | None = None
+    announced_uri: str | None = None
+    """The post in the Fediverse that this repost announces, where it is known, and its author."""
+    announced_author: str | None = None
+    quotes_count: int = 0
 
 
 def fingerprint(post: SourcePost) -> str:

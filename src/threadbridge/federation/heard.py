@@ -28,6 +28,13 @@ class PreparedNote:
     public: bool
     is_vote: bool
     original: str
+    named: tuple[str, ...] = ()
+    """Everybody whom it is addressed to or mentions, by id."""
+    copy_of: str | None = None
+    quotes: str | None = None
+    """What it quotes, by id."""
+    name: str | None = None
+    """The option that a vote is for."""
 
 
 def prepare(note: IncomingNote, original: str) -> PreparedNote:
@@ -43,6 +50,10 @@ def prepare(note: IncomingNote, original: str) -> PreparedNote:
         public=note.public,
         is_vote=bool(note.name) and not note.html,
         original=original,
+        named=tuple(dict.fromkeys((*note.mentioned, *note.to, *note.cc))),
+        copy_of=note.copy_of,
+        quotes=note.quotes,
+        name=note.name,
     )
 
 
@@ -71,4 +82,13 @@ class Dropped:
     reason: str
 
 
-Outcome = Done | Dropped
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A rule of the operator or of an owner does not let it in; nothing was kept. A sender that is turned away
+    `silently` is answered as if it had been heard."""
+
+    reason: str
+    silently: bool = False
+
+
+Outcome = Done | Dropped | TurnedAway

@@ -1,11 +1,17 @@
 """The table of verbs: everything that this server reacts to when another server speaks.
 
-    Follow    follow.received     Undo Follow      follow.undone
+    Follow    follow.received, relay.followed      Undo Follow      follow.undone
     Like      react.received      Undo Like        react.undone
     Announce  react.received      Undo Announce    react.undone
-    Create    reply.received      Block            follow.blocked
-    Update    reply.edited, actor.updated
-    Delete    reply.deleted, actor.deleted
+    Create    reply.received, vote.received, quote.noticed
+    Update    reply.edited, quote.noticed, actor.updated
+    Delete    reply.deleted, quote.ended, quote.withdrawn, actor.deleted
+    Block     follow.blocked      Move             move.received
+    QuoteRequest  quote.requested, and its Undo quote.undone
+    ReplyRequest  answering.requested
+    Answer    quote.answered, relay.answered       (Accept or Reject of what we asked)
+    Arrange   loops.arranged                       (Add or Remove)
+    Flag      report.received
 
 Rule: a verb gets here only with a `Verified`, which only a checked signature can make, and only for what the signer
 itself says (Fedify's CVE-2025-54888 was processing before comparing). Each activity id has its effect
@@ -22,10 +28,24 @@ from threadbridge.activitypub import incoming
 from threadbridge.activitypub.incoming import Activity
 from threadbridge.activitypub.text import host_of
 from threadbridge.errors import Forbidden
-from threadbridge.federation import actor, follow, react, reply
+from threadbridge.federation import (
+    actor,
+    admission,
+    answering,
+    enforcement,
+    follow,
+    loops,
+    move,
+    quote,
+    react,
+    relay,
+    reply,
+    report,
+    vote,
+)
 from threadbridge.federation.heard import Done, Dropped, Heard, Outcome
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import hosts, peers, seen
+from threadbridge.storage import hosts, peers, quotes, rules, seen
 from threadbridge.storage.store import Tx
 
 
@@ -36,6 +56,9 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
             "The activity is signed by somebody else",
             detail=f"signed by {verified.actor}, actor {activity.actor}",
         )
+    admitted = admission.admit(tx, activity, heard)
+    if isinstance(admitted, admission.Refused):
+        return admission.turned_away(tx, kind_of(activity), activity, heard, admitted)
     if heard.peer_is_news:
         peers.save(tx, heard.peer, host_of(heard.peer.uri))
     if heard.host_is_news:
@@ -44,6 +67,8 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
         return Dropped("seen before")
     verb = VERBS.get(type(activity))
     reason = verb(tx, activity, heard) if verb else "nothing we react to"
+    if reason is None and admitted.limited:
+        enforcement.keep_back(tx, kind_of(activity), heard, admitted)
     return _counted(tx, activity, reason)
 
 
@@ -52,11 +77,16 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     gone there, so nothing rests on who passed it on."""
     if heard.note is not None and heard.note.author != heard.peer.uri:
         raise Forbidden("The object is by somebody else than the activity says")
+    admitted = admission.admit(tx, activity, heard)
+    if isinstance(admitted, admission.Refused):
+        return admission.turned_away(tx, kind_of(activity), activity, heard, admitted)
     peers.save(tx, heard.peer, host_of(heard.peer.uri))
     # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
     # the activity that really bears it. What was fetched has its effect once by the object's id and time.
     verb = VERBS.get(type(activity)) if isinstance(activity, FORWARDABLE) else None
     reason = verb(tx, activity, heard) if verb else "not confirmed by its origin"
+    if reason is None and admitted.limited:
+        enforcement.keep_back(tx, kind_of(activity), heard, admitted)
     if reason is None:
         return Done()
     seen.count_dropped(tx, kind_of(activity), reason)
@@ -66,20 +96,24 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
 def _counted(tx: Tx, activity: Activity, reason: str | None) -> Outcome:
     if reason is None:
         return Done()
-    seen.set_outcome(tx, activity.id, reason[:32])
+    seen.set_outcome(tx, activity.id, activity.actor, reason[:32])
     seen.count_dropped(tx, kind_of(activity), reason)
     return Dropped(reason)
 
 
 def kind_of(activity: Activity) -> str:
     """The activity's ActivityStreams name, for counting."""
-    if isinstance(activity, incoming.Other):
+    if isinstance(activity, incoming.Other | incoming.Request):
         return activity.kind
+    if isinstance(activity, incoming.Answer):
+        return "Accept" if activity.accepted else "Reject"
+    if isinstance(activity, incoming.Arrange):
+        return "Add" if activity.added else "Remove"
     return "Undo" if isinstance(activity, incoming.UndoOf) else type(activity).__name__
 
 
 def _undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
-    for undo in (follow.undone, react.undone):
+    for undo in (follow.undone, react.undone, quote.undone):
         reason = undo(tx, activity, heard)
         if reason is None:
             return None
@@ -89,26 +123,72 @@ def _undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
     return "undoes nothing we know"
 
 
+def _followed(tx: Tx, activity: incoming.Follow, heard: Heard) -> str | None:
+    if activity.object == heard.ids.instance:
+        return relay.followed(tx, activity, heard)
+    return follow.received(tx, activity, heard)
+
+
+def _answered(tx: Tx, activity: incoming.Answer, heard: Heard) -> str | None:
+    if quotes.quoting(tx, request_uri=activity.object) is not None:
+        return quote.answered(tx, activity, heard)
+    return relay.answered(tx, activity, heard)
+
+
 def _updated(tx: Tx, activity: incoming.Update, heard: Heard) -> str | None:
     if activity.object_id == activity.actor:
         return actor.updated(tx, activity, heard)
-    return reply.edited(tx, activity, heard)
+    reason = reply.edited(tx, activity, heard)
+    if heard.note is None or not _own_note(activity, heard):
+        return reason
+    noticed = quote.noticed(tx, heard.note, heard)
+    return None if noticed is None else reason
 
 
 def _deleted(tx: Tx, activity: incoming.Delete, heard: Heard) -> str | None:
     if activity.object == activity.actor:
         return actor.deleted(tx, activity, heard)
-    return reply.deleted(tx, activity, heard)
+    rules.end_approval(tx, activity.object, activity.actor)
+    ended = quote.ended(tx, activity.object, activity.actor)
+    withdrawn = quote.withdrawn(tx, activity.object, activity.actor, heard.ids)
+    reason = reply.deleted(tx, activity, heard)
+    return None if ended or withdrawn else reason
+
+
+def _own_note(activity: incoming.Create | incoming.Update, heard: Heard) -> bool:
+    return heard.note is not None and heard.note.author == activity.actor
+
+
+def _created(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
+    note = heard.note
+    if note is None or not _own_note(activity, heard):
+        return "not a post"
+    if note.in_reply_to is not None and note.is_vote:
+        return vote.received(tx, note, heard)
+    reason = reply.received(tx, activity, heard)
+    # A post may answer and quote at once.
+    noticed = quote.noticed(tx, note, heard) if note.quotes is not None else reason
+    return None if noticed is None else reason
+
+
+def _requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
+    asked = quote.requested if activity.kind == "QuoteRequest" else answering.requested
+    return asked(tx, activity, heard)
 
 
 VERBS: dict[type, Callable[[Tx, Any, Heard], str | None]] = {
-    incoming.Follow: follow.received,
+    incoming.Follow: _followed,
     incoming.UndoOf: _undone,
     incoming.Like: react.received,
     incoming.Announce: react.received,
-    incoming.Create: reply.received,
+    incoming.Create: _created,
+    incoming.Request: _requested,
     incoming.Update: _updated,
     incoming.Delete: _deleted,
     incoming.Block: follow.blocked,
+    incoming.Move: move.received,
+    incoming.Answer: _answered,
+    incoming.Arrange: loops.arranged,
+    incoming.Flag: report.received,
 }
 FORWARDABLE = (incoming.Create, incoming.Update, incoming.Delete)

@@ -68,6 +68,16 @@ class MediaStore:
             raise NotFound("There is no such file")
         return self.folder / sha256[:2] / f"{sha256}{extension(media_type)}"
 
+    def remove(self, sha256: str, media_type: str, *, unused_for: float) -> bool:
+        """Remove a file that nothing shows any more; False if it was taken in (again) within `unused_for` seconds,
+        so that whoever does so may be about to write that down. Without effect when it is not there."""
+        path = self.path(sha256, media_type)
+        with _explained(), contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime > time.time() - unused_for:
+                return False
+            path.unlink()
+        return True
+
     def ingest(self, file: Path, *, kind_hint: MediaKind) -> MediaRow:
         """Clean, measure and keep a file; it is left as it is.
 
@@ -125,6 +135,8 @@ class MediaStore:
     def _keep(self, ready: Path, row: MediaRow) -> None:
         final = self.path(row.sha256, row.media_type)
         if final.exists():
+            # A sign for `remove`: somebody is about to show it.
+            os.utime(final)
             return
         final.parent.mkdir(exist_ok=True)
         _flush(ready)

@@ -11,18 +11,25 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
 from urllib.parse import urldefrag, urlencode
 
+import structlog
+
 from threadbridge.activitypub import document, incoming
-from threadbridge.domain.people import Peer
+from threadbridge.domain.people import Peer, PeerKey
 from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError, TimedOut
 from threadbridge.net.answers import Answer
-from threadbridge.net.client import Client, Signer
+from threadbridge.net.client import Client
 from threadbridge.net.guard import parse_url
-from threadbridge.net.restraint import Budgets, BudgetSpent, Dead, SingleFlight
+from threadbridge.net.restraint import REMEMBERED, Budgets, BudgetSpent, Dead, SingleFlight
+from threadbridge.signatures import knocking
 from threadbridge.signatures.keys import origin
+from threadbridge.signatures.knocking import Knock, Manner
+
+log = structlog.get_logger(__name__)
 
 ACCEPT = "application/activity+json, application/ld+json"
 """What Mastodon sends."""
@@ -34,6 +41,12 @@ DOCUMENT_DEADLINE = 10.0
 KEY_DEADLINE = 15.0
 _PROBE_DEADLINE = 2.0
 REQUESTS_PER_MINUTE = 30
+UNHURRIED_PER_MINUTE = 60
+MANNER_SECONDS = 30 * 24 * 3600.0
+"""How long it is remembered which signature a server took when it did not take the usual one."""
+
+SignGet = Callable[[str, Manner], Awaitable[Mapping[str, str]]]
+"""Given the canonical URL of a GET and the manner of signing, its signature headers. Asked anew for every hop."""
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _ESSENCE = re.compile(rf"[ \t]*({_WORD}/{_WORD})[ \t]*", re.ASCII)
@@ -42,8 +55,8 @@ _HANDLE = re.compile(r"(?:acct:)?@?([^@\s/?#]{1,2048})@([^@\s/?#]{1,300})")
 
 
 class Peers:
-    """Fetches documents of other servers over `client`. `sign_get` gives the headers with which the instance actor
-    signs a GET of a URL; GoToSocial, Threads and servers in secure mode answer nothing else.
+    """Fetches documents of other servers over `client`. `sign_get` gives the headers with which the instance actor,
+    whose key is `key_id`, signs a GET of a URL; GoToSocial, Threads and servers in secure mode answer nothing else.
 
     `requests_per_minute` is the budget of one host (host and port); `monotonic` a clock in seconds.
     """
@@ -51,16 +64,22 @@ class Peers:
     def __init__(
         self,
         client: Client,
-        sign_get: Signer,
+        sign_get: SignGet,
         *,
+        key_id: str = "",
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._sign_get = sign_get
+        self._key_id = key_id
+        self._monotonic = monotonic
+        self._manners: OrderedDict[str, tuple[Manner, float]] = OrderedDict()
         self._budgets = Budgets(requests_per_minute, monotonic)
+        self._unhurried = Budgets(min(requests_per_minute, UNHURRIED_PER_MINUTE), monotonic)
         self._dead = Dead(monotonic)
         self._documents = SingleFlight[tuple[str, dict[str, Any]]]()
+        self._owners = SingleFlight[Peer]()
 
     async def document(self, url: str) -> dict[str, Any]:
         """The document at `url`, or the one that it names as its `id`; its id is the address it came from.
@@ -91,21 +110,38 @@ class Peers:
             raise BadAnswer(f"{_shown(uri)} is the address of something else", detail=_shown(read["id"]))
         return read
 
+    async def unhurried(self, uri: str) -> dict[str, Any]:
+        """`object` for what nobody waits for: paid for from a smaller budget of its host, so that following threads
+        takes nothing from asking for keys."""
+        self._unhurried.spend(parse_url(self._client.canonical(uri)).authority)
+        return await self.object(uri)
+
+    async def described(self, uri: str) -> incoming.IncomingActor:
+        """All that the actor whose id is `uri` says of itself."""
+        return _read_actor(await self.object(uri))
+
     async def actor(self, uri: str) -> Peer:
         """The actor whose id is `uri`."""
         return peer_of(_read_actor(await self.object(uri)))
 
     async def is_gone(self, uri: str) -> bool:
         """Whether the origin says that `uri` was deleted: 404, 410 or a Tombstone. Raises when it says neither."""
+        return await self.absence(uri) != "there"
+
+    async def absence(self, uri: str) -> Literal["there", "missing", "deleted"]:
+        """What the origin says of `uri`: that it is there, is not found (404), or was deleted (410, a Tombstone).
+        Raises when it says none of these."""
         try:
             _, read = await self._fetch(uri)
         except BadAnswer as error:
-            if error.status in (404, 410):
-                return True
+            if error.status == 410:
+                return "deleted"
+            if error.status == 404:
+                return "missing"
             raise
         if read.get("id") != uri:
             raise BadAnswer(f"{_shown(uri)} is the address of something else")
-        return read.get("type") == "Tombstone"
+        return "deleted" if read.get("type") == "Tombstone" else "there"
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,10 +152,15 @@ class Peers:
         the actor's own document must list it, and both live at one origin. What failed is not asked again for five
         minutes, then longer, up to six hours; trouble on the way is forgotten after five minutes each time.
         """
-        where = urldefrag(key_id).url
         if origin(key_id) is None:
             raise BadAnswer("The key has no http(s) address", detail=_shown(key_id))
-        self._dead.check(key_id, where)
+        self._dead.check(key_id, urldefrag(key_id).url)
+        # On its own: whoever asked may lose patience, and what was found out is remembered all the same. (A server
+        # that never answers would otherwise be asked again by every request that names it.)
+        return await self._owners.run(key_id, lambda: self._by_key_remembered(key_id))
+
+    async def _by_key_remembered(self, key_id: str) -> Peer:
+        where = urldefrag(key_id).url
         try:
             async with asyncio.timeout(KEY_DEADLINE):
                 peer = await self._by_key(key_id, where)
@@ -221,16 +262,48 @@ class Peers:
         limit: int,
         deadline: float = DOCUMENT_DEADLINE,
     ) -> Answer:
-        """A GET whose every hop is signed (if it is to be) and paid for by the host that is asked."""
+        """A GET whose every hop is signed (if it is to be) and paid for by the host that is asked. A host that
+        refuses the signature is asked again with another one; `deadline` is over all of it."""
+        ends_at = asyncio.get_running_loop().time() + deadline
+        tried: list[Knock] = []
+        trial: dict[str, Manner] = {}
 
         async def each_hop(hop: str) -> Mapping[str, str]:
-            self._budgets.spend(parse_url(hop).authority)
-            return await self._sign_get(hop) if signed else {}
+            authority = parse_url(hop).authority
+            self._budgets.spend(authority)
+            if not signed:
+                return {}
+            return await self._sign_get(hop, trial.get(authority) or self._manner(authority))
 
-        answer = await self._client.get(url, headers=headers, limit=limit, deadline=deadline, resign=each_hop)
+        while True:
+            left = max(ends_at - asyncio.get_running_loop().time(), 0.001)
+            answer = await self._client.get(url, headers=headers, limit=limit, deadline=left, resign=each_hop)
+            if not signed:
+                break
+            authority = parse_url(answer.url).authority
+            used = trial.get(authority) or self._manner(authority)
+            tried.append(Knock(used, answer.status, answer.headers.get("accept-signature")))
+            onward = knocking.onward(tried, key_id=self._key_id, body=False, query="?" in answer.url)
+            if onward is None:
+                if len(tried) > 1 and answer.status == 200:
+                    self._learnt(authority, used, tried)
+                break
+            # From where the redirects led: what is refused there says nothing about the way.
+            url, trial = answer.url, {authority: onward}
         if answer.status != 200:
             raise BadAnswer(f"{_shown(answer.url)} answered {answer.status}", status=answer.status)
         return answer
+
+    def _manner(self, authority: str) -> Manner:
+        manner, ends_at = self._manners.get(authority, (knocking.USUAL, float("inf")))
+        return manner if self._monotonic() < ends_at else knocking.USUAL
+
+    def _learnt(self, authority: str, manner: Manner, tried: list[Knock]) -> None:
+        log.info("another signature was accepted", host=authority, evidence=knocking.evidence(tried))
+        self._manners.pop(authority, None)
+        self._manners[authority] = (manner.lasting, self._monotonic() + MANNER_SECONDS)
+        while len(self._manners) > REMEMBERED:
+            self._manners.popitem(last=False)
 
 
 def media_type(content_type: str) -> tuple[str, dict[str, str]]:
@@ -298,8 +371,10 @@ def peer_of(actor: incoming.IncomingActor, key: incoming.IncomingKey | None = No
         url=actor.url,
         key_id=key.id,
         key_pem=key.pem,
+        keys=tuple(PeerKey(held.id, held.pem, held.asserts) for held in actor.keys),
         kind=actor.kind,
         moved_to=actor.moved_to,
+        original=actor.copy_of,
     )
 
 

@@ -1,8 +1,14 @@
 """Writing an account's archive: one ZIP with everything that is the owner's, in the layout of Mastodon's archive.
 
-    actor.json  avatar.jpg  outbox.json  likes.json  bookmarks.json  media_attachments/…      as Mastodon writes them
-    csv/followers.csv                        who follows, for tools that import lists of accounts
-    received/replies.json  likes.json  boosts.json      what came back, with the ids it came with
+    actor.json  avatar.jpg  header.jpg  outbox.json  likes.json  bookmarks.json  media_attachments/…
+                                             as Mastodon writes them
+    csv/followers.csv  blocked_accounts.csv  blocked_domains.csv        lists of people, as Mastodon imports them
+    profile.json  posts.json                 fields, aliases, own domain, choices; posts as they are held, with what
+                                             they said before, their rules and what their sources call them
+    followers.json  follow_requests.json     who follows, who asked to, with the ids of their Follows
+    received/replies.json  likes.json  boosts.json  mentions.json  quotes.json  votes.json  approvals.json
+                                             what came back, with the ids it came with
+    blocks.json  decisions.json  reports.json           the owner's rules; what was decided by itself; complaints made
     source/followers.csv  following.csv      people at the source, if a download listed them
     deliveries.json  consents.json  states.json         what became of each post; what was agreed to; the history
     manifest.json  manifest-sha256.txt       what is in it, what is not and why; `sha256sum -c` reads the second
@@ -30,7 +36,7 @@ from typing import IO, Any, Protocol
 import orjson
 
 from threadbridge import __version__
-from threadbridge.activitypub import outgoing
+from threadbridge.activitypub import blocklists, outgoing
 from threadbridge.activitypub.ids import Ids, extension
 from threadbridge.activitypub.outgoing import Document
 from threadbridge.domain.accounts import Account
@@ -38,15 +44,14 @@ from threadbridge.errors import DiskFull, Invalid
 from threadbridge.portability import documents
 from threadbridge.portability.zip_layout import Sink, Written, ZipWriter
 from threadbridge.storage import (
-    accounts,
+    belongings,
     contacts,
-    followers,
     posts,
-    reactions,
+    profiles,
     records,
-    replies,
     surroundings,
 )
+from threadbridge.storage.belongings import Row
 from threadbridge.storage.store import Tx
 
 Progress = Callable[[str, int, int], None]
@@ -136,15 +141,23 @@ class _Archive:
 
     def write(self) -> ArchiveSummary:
         self.total = records.extent(self.tx, self.account.id)
-        self._profile()
+        header = self._pictures()
+        self._rows("blocks", "blocks", "blocks", documents.plain)
         self._collection(documents.BOOKMARKS, outgoing.ACTIVITYSTREAMS, None, ())
         self._consents()
-        self._followers()
+        self._csv()
+        self._rows("decisions", "decisions", "decisions", documents.plain)
         self._ledger()
+        self._rows("follow_requests", "requests", "follow_requests", documents.plain)
+        self._rows("followers", "followers", "follows", documents.plain)
+        self._picture(header)
         self._collection(documents.LIKES, outgoing.ACTIVITYSTREAMS, None, ())
         self._files()
         self._outbox()
+        self._posts()
+        self._profile()
         self._received()
+        self._rows("reports", "reports", "reports", documents.plain)
         self._source()
         self._states()
         self._step("manifest", 0)
@@ -155,21 +168,32 @@ class _Archive:
 
     # ── what Mastodon's archive holds ────────────────────────────────────────────────────────────────────────────
 
-    def _profile(self) -> None:
-        account, name, found = self.account, None, None
-        if account.avatar and account.avatar_type:
-            name = f"avatar{extension(account.avatar_type)}"
-            examined = _examine(self.media.path(account.avatar, account.avatar_type), account.avatar)
-            if isinstance(examined, str):
-                self._omit({"path": name, "reason": examined})
-            else:
-                found = examined
-        shown = name if found else None
-        document = documents.actor(self.ids, account, accounts.public_key(self.tx, account.id), shown)
+    def _pictures(self) -> _Picture | None:
+        """Write actor.json and the avatar; returns the header, whose turn comes later."""
+        account = self.account
+        avatar = self._examined("avatar", account.avatar, account.avatar_type)
+        header = self._examined("header", account.header, account.header_type)
+        served = profiles.document(self.tx, self.ids, account)
+        document = documents.actor(served, avatar.name if avatar else None, header.name if header else None)
         self._whole("actor.json", document, _ACTIVITY_JSON)
-        if found and name and account.avatar and account.avatar_type:
-            self.zip.store(name, found.chunks(), size=found.size, crc=found.crc)
-            self.listed.append((Written(name, found.size, account.avatar), account.avatar_type))
+        self._picture(avatar)
+        return header
+
+    def _examined(self, what: str, sha256: str | None, media_type: str | None) -> _Picture | None:
+        if sha256 is None or media_type is None:
+            return None
+        name = f"{what}{extension(media_type)}"
+        found = _examine(self.media.path(sha256, media_type), sha256)
+        if isinstance(found, str):
+            self._omit({"path": name, "reason": found})
+            return None
+        return _Picture(name, sha256, media_type, found)
+
+    def _picture(self, picture: _Picture | None) -> None:
+        if picture is not None:
+            found = picture.found
+            self.zip.store(picture.name, found.chunks(), size=found.size, crc=found.crc)
+            self.listed.append((Written(picture.name, found.size, picture.sha256), picture.media_type))
 
     def _files(self) -> None:
         self.counts["media"] = 0
@@ -214,34 +238,76 @@ class _Archive:
 
     # ── what else is the owner's ─────────────────────────────────────────────────────────────────────────────────
 
-    def _followers(self) -> None:
+    def _csv(self) -> None:
+        """The lists that Mastodon imports, each with its own idea of a header."""
+        rules = list(belongings.rows(self.tx, "blocks", self.account.id))
+        for kind, name in (("actor", "accounts"), ("domain", "domains")):
+            blocked = [row["subject"] for row in rules if row["kind"] == kind and row["severity"] == "suspend"]
+            with self._member(f"csv/blocked_{name}.csv", "text/csv") as write:
+                write(blocklists.write_plain(blocked))
+            self.counts[f"blocked_{name}"] = len(blocked)
         self.counts["followers"] = 0
         with self._member("csv/followers.csv", "text/csv") as write:
             write(f"{documents.FOLLOWERS_HEADER}\n".encode())
-            for follower in followers.everyone(self.tx, self.account.id):
-                address = follower.handle.removeprefix("@")
+            for follower in belongings.rows(self.tx, "followers", self.account.id):
+                address = str(follower["address"] or "").removeprefix("@")
+                if follower["ended_at"] is not None:
+                    continue
                 if address and address.isprintable():
                     write(_csv_line(address))
                     self.counts["followers"] += 1
                 else:
-                    self._omit({"follower": follower.peer_uri, "reason": "no address is known"})
-                self._step("followers", 1)
+                    self._omit({"follower": follower["peer_uri"], "reason": "no address is known"})
 
     def _received(self) -> None:
         me = self.account.id
+        self._rows("received/approvals", "approvals", "approvals", documents.received_approval)
         for name, kind in {"boosts": "announce", "likes": "like"}.items():
-            found = (r for r in reactions.everyone(self.tx, me) if r.kind == kind)
-            items = (documents.received_reaction(self.ids, me, reaction) for reaction in found)
+            found = (row for row in belongings.rows(self.tx, "reactions", me) if row["kind"] == kind)
+            items = (documents.received_reaction(self.ids, me, row) for row in found)
             self._collection(
                 f"received/{name}.json", outgoing.ACTIVITYSTREAMS, f"received_{name}", self._counted(items)
             )
-        answers = (
-            documents.received_reply(self.ids, me, reply, original)
-            for reply, original in replies.everyone(self.tx, me)
-        )
-        self._collection(
-            "received/replies.json", outgoing.ACTIVITYSTREAMS, "received_replies", self._counted(answers)
-        )
+        self._texts("mentions")
+        self._rows("received/quotes", "quotes", "received_quotes", documents.received_quote)
+        self._texts("replies")
+        self._rows("received/votes", "votes", "received_votes", documents.plain)
+
+    def _texts(self, kind: str) -> None:
+        found = belongings.rows(self.tx, kind, self.account.id)
+        items = (documents.received_text(self.ids, self.account.id, row) for row in found)
+        self._collection(f"received/{kind}.json", outgoing.ACTIVITYSTREAMS, f"received_{kind}", self._counted(items))
+
+    def _rows(self, name: str, kind: str, figure: str, said: Callable[[Ids, int, Row], Document]) -> None:
+        """Rows as they are held, in a list with the member's name."""
+        rows = belongings.rows(self.tx, kind, self.account.id)
+        items = (said(self.ids, self.account.id, row) for row in rows)
+        self._list(name, figure, self._counted(items, "received" if "/" in name else name.replace("_", " ")))
+
+    def _list(self, name: str, figure: str, items: Iterable[Document]) -> None:
+        with self._member(f"{name}.json", "application/json") as write:
+            write(b'{"%s":[' % name.rpartition("/")[2].encode())
+            count = 0
+            for item in items:
+                write((b",\n" if count else b"\n") + orjson.dumps(item))
+                count += 1
+            write(b"\n]}\n")
+        self.counts[figure] = count
+
+    def _posts(self) -> None:
+        self._list("posts", "posts", self._held_posts())
+
+    def _held_posts(self) -> Iterator[Document]:
+        stream = posts.oldest_first(self.tx, self.account.id)
+        while page := list(islice(stream, _PAGE)):
+            for row in belongings.of_posts(self.tx, [post.id for post in page]):
+                yield documents.held_post(self.ids, self.account.id, row)
+
+    def _profile(self) -> None:
+        said = belongings.of_account(self.tx, self.account.id)
+        document = documents.held_profile(self.ids, self.account.id, said)
+        self._whole("profile.json", document, "application/json")
+        self.counts |= {name: len(rows) for name, rows in said.items() if name in documents.COUNTED_OF_PROFILE}
 
     def _ledger(self) -> None:
         with self._member("deliveries.json", "application/json") as write:
@@ -340,10 +406,10 @@ class _Archive:
                 self.counts[counted] = count
             write(b"}\n")
 
-    def _counted(self, items: Iterator[Document]) -> Iterator[Document]:
+    def _counted(self, items: Iterator[Document], phase: str = "received") -> Iterator[Document]:
         for item in items:
             yield item
-            self._step("received", 1)
+            self._step(phase, 1)
 
     def _omit(self, what: dict[str, Any]) -> None:
         self.omissions.write((b",\n" if self.omitted else b"\n") + orjson.dumps(what))
@@ -352,6 +418,16 @@ class _Archive:
     def _step(self, phase: str, count: int) -> None:
         self.done += count
         self.on_progress(phase, self.done, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A picture of the profile and the member that holds it."""
+
+    name: str
+    sha256: str
+    media_type: str
+    found: _Found
 
 
 @dataclass(frozen=True, slots=True)

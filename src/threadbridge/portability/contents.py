@@ -6,8 +6,9 @@ only exception is Invalid, whose words say what is wrong.
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,7 @@ class Manifest:
     counts: dict[str, int] = field(default_factory=dict)
     members: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     twice: list[str] = field(default_factory=list)
+    omissions: int = 0
 
 
 def read_manifest(chunks: Iterator[bytes]) -> Manifest:
@@ -102,6 +104,8 @@ def read_manifest(chunks: Iterator[bytes]) -> Manifest:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise Invalid(f"Its count of {path[1]} is not a number")
             manifest.counts[str(path[1])] = value
+        elif len(path) == 2 and path == ["omissions", None] and event == "start_map":
+            manifest.omissions += 1
         elif len(path) == 3 and path[:2] == ["members", None]:
             member[str(path[2])] = value
         elif len(path) == 2 and path == ["members", None] and event == "end_map":
@@ -163,6 +167,21 @@ def read_list(chunks: Iterator[bytes], name: str, is_member: Callable[[str], boo
     return found
 
 
+def read_lists(chunks: Iterator[bytes], names: Collection[str]) -> dict[str, int]:
+    """{list: how many items it has} of the lists with these names; each must be there."""
+    counted: dict[str, int] = {}
+    for path, event, _ in walk(chunks):
+        name = str(path[0]) if path else ""
+        if len(path) == 1 and name in names and event == "start_array":
+            counted[name] = 0
+        elif len(path) == 2 and name in counted and path[1] is None and not event.startswith("end"):
+            counted[name] += 1
+    for name in names:
+        if name not in counted:
+            raise Invalid(f"It has no list {name!r}")
+    return counted
+
+
 def _resolve(found: Found, url: str, is_member: Callable[[str], bool]) -> None:
     inside = url.startswith("/media_attachments/")
     if (not inside or not is_member(url[1:])) and len(found.dangling) < _COUNTS_MAX:
@@ -202,6 +221,16 @@ def read_addresses(chunks: Iterable[bytes]) -> int:
     if count < 0:
         raise Invalid("It is empty")
     return count
+
+
+def count_lines(chunks: Iterable[bytes]) -> int:
+    """How many lines a plain list has."""
+    return sum(1 for _ in _lines(chunks))
+
+
+def count_rows(chunks: Iterable[bytes]) -> int:
+    """How many rows a CSV file has after its header, also where a field holds a line break."""
+    return max(0, sum(1 for _ in csv.reader(line.decode("utf-8", "replace") + "\n" for line in _lines(chunks))) - 1)
 
 
 def read_checksums(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ names them. Addresses of people and posts stay what they are; only files and col
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,6 @@ from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import Ids, extension
 from threadbridge.activitypub.outgoing import SENT_ATTACHMENTS, Document, PostSurroundings, timestamp
 from threadbridge.domain.accounts import Account
-from threadbridge.domain.people import Reaction, Reply
 from threadbridge.domain.posts import Attachment, Post
 from threadbridge.storage.records import Consent, Sent, StateChange
 
@@ -28,6 +27,8 @@ OUTBOX = "outbox.json"
 LIKES = "likes.json"
 BOOKMARKS = "bookmarks.json"
 FOLLOWERS_HEADER = "Account address"
+COUNTED_OF_PROFILE = ("fields", "aliases", "former_handles", "pinned")
+"""Lists in profile.json whose lengths the manifest tells."""
 
 
 def media_name(sha256: str, media_type: str) -> str:
@@ -45,33 +46,39 @@ def usable(post: Post) -> list[Attachment]:
     return [item for item in post.attachments if item.sha256 and item.media_type]
 
 
-def actor(ids: Ids, account: Account, public_pem: str, avatar: str | None) -> Document:
-    """actor.json; `avatar` is the member with the picture, None when there is none."""
-    document = outgoing.actor(ids, account, public_pem)
-    if avatar is None:
-        document.pop("icon", None)
-    else:
-        document["icon"] = {"type": "Image", "mediaType": account.avatar_type, "url": avatar}
+def actor(served: Document, avatar: str | None, header: str | None) -> Document:
+    """actor.json, made from the document that is served; `avatar` and `header` are the members with the pictures
+    (None: there is none)."""
+    document = dict(served)
+    for key, member in (("icon", avatar), ("image", header)):
+        said = document.pop(key, None)
+        if member is not None and said is not None:
+            document[key] = said | {"url": member}
     return document | {"outbox": OUTBOX, "likes": LIKES, "bookmarks": BOOKMARKS}
 
 
 def outbox_item(
     ids: Ids, account: Account, post: Post, around: PostSurroundings, as_of: datetime, lost: Collection[str]
 ) -> Document:
-    """The Create of a post with all of its attachments, each pointing to its file in the archive.
+    """The Create of a post with all of its attachments, each pointing to its file in the archive; the Announce of a
+    repost whose original is in the Fediverse.
 
     `lost` are hashes of files that could not be had: their attachments are left out.
     """
     now = max(as_of, post.published)  # the time that is held, also where the source's clock was ahead
     held = usable(post)
     document = outgoing.create(ids, account, post, around, now)
-    said: list[Document] = document["object"]["attachment"]
-    for start in range(SENT_ATTACHMENTS, len(held), SENT_ATTACHMENTS):
-        rest = replace(post, attachments=tuple(held[start : start + SENT_ATTACHMENTS]))
-        said += outgoing.note(ids, account, rest, around, now)["attachment"]
+    if not isinstance(document["object"], dict):
+        return document
+    links = [item for item in document["object"]["attachment"] if item["type"] == "Link"]
+    said: list[Document] = []
+    for start in range(0, len(held), SENT_ATTACHMENTS):
+        some = replace(post, attachments=tuple(held[start : start + SENT_ATTACHMENTS]))
+        said += outgoing.note(ids, account, some, around, now)["attachment"]
+    files = [item for item in said if item["type"] != "Link"]
     document["object"]["attachment"] = [
-        _local(said_of_it, item) for said_of_it, item in zip(said, held, strict=True) if item.sha256 not in lost
-    ]
+        _local(said_of_it, item) for said_of_it, item in zip(files, held, strict=True) if item.sha256 not in lost
+    ] + links
     return document
 
 
@@ -92,37 +99,104 @@ def collection_head(name: str, context: Any) -> Document:
     return {"@context": context, "id": name, "type": "OrderedCollection"}
 
 
-def received_reply(ids: Ids, account_id: int, reply: Reply, original: str) -> Document:
-    """An answer: the object as its own server sent it, and what is known of it and its author besides."""
+_POSTS_HERE = {"post_id": "post", "parent_id": "parent", "thread_id": "thread"}
+_AS_JSON = frozenset({"poll", "spoilers", "objects", "findings", "original"})
+_OTHERWISE = {"peer_uri": "actor"}
+
+
+def plain(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """A row as it is held, in our own words: times in full, posts of this account by their addresses."""
+    said: Document = {}
+    for name, value in row.items():
+        if name in _POSTS_HERE:
+            said[_POSTS_HERE[name]] = ids.post(account_id, value) if value is not None else None
+        elif isinstance(value, datetime):
+            said[name] = moment(value)
+        elif name in _AS_JSON and value is not None:
+            said[name] = _fragment(value, value)
+        else:
+            said[_OTHERWISE.get(name, name)] = value
+    return said
+
+
+def held_post(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """A line of posts.json: the post as it is held, with what it said before and what its sources call it."""
+    about = dict(row)
+    number, quoted, quoted_of = about.pop("id"), about.pop("quoted_id"), about.pop("quoted_of")
+    around = {
+        name: [plain(ids, account_id, each) for each in about.pop(name)]
+        for name in ("attachments", "sources", "edits", "quoting")
+    }
+    tags = [each["shown"] for each in about.pop("tags")]
     return {
-        "type": "Create",
-        "actor": reply.peer_uri,
-        "published": timestamp(reply.published),
-        "updated": timestamp(reply.updated) if reply.updated else None,
-        "target": ids.post(account_id, reply.post_id),
-        "public": reply.public,
-        "author": {"address": reply.handle, "name": reply.name, "url": reply.author_url},
-        "object": _as_it_came(reply, original),
+        "id": ids.post(account_id, number),
+        **plain(ids, account_id, about),
+        "quoted": ids.post(quoted_of, quoted) if quoted is not None and quoted_of is not None else None,
+        "tags": tags,
+        **around,
     }
 
 
-def _as_it_came(reply: Reply, original: str) -> Any:
-    try:
-        orjson.loads(original)
-    except orjson.JSONDecodeError:
-        return {"id": reply.uri, "url": reply.url, "content": reply.html}
-    return orjson.Fragment(original)
+def held_profile(ids: Ids, account_id: int, said: Mapping[str, Any]) -> Document:
+    """profile.json: what the owner put on the profile and chose, beyond what actor.json says in public."""
+    lists = {name: [plain(ids, account_id, row) for row in rows] for name, rows in said.items() if name != "account"}
+    return {"account": plain(ids, account_id, said["account"]), **lists}
 
 
-def received_reaction(ids: Ids, account_id: int, reaction: Reaction) -> Document:
-    """A like or boost, with the id under which it came."""
+def received_quote(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """A post that quotes one of the account's; with the address of the authorization while there is one."""
+    about = dict(row)
+    stamp = ids.quote_stamp(account_id, about.pop("id"))
+    return plain(ids, account_id, about) | {"authorization": stamp if about["state"] == "accepted" else None}
+
+
+def received_approval(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """An answer that was let through, with the address of its authorization."""
+    about = dict(row)
+    return {"authorization": ids.reply_stamp(account_id, about.pop("id"))} | plain(ids, account_id, about)
+
+
+def received_text(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """An answer or a mention: the object as its own server sent it, and what else is known of it and its author."""
+    about = ids.post(account_id, row["post_id"]) if "post_id" in row else ids.actor(account_id)
+    more = {name: row[name] for name in ("shown", "copy_of", "in_reply_to") if row.get(name)}
     return {
-        "id": reaction.activity_uri,
-        "type": reaction.kind.capitalize(),
-        "actor": reaction.peer_uri,
-        "published": timestamp(reaction.at),
-        "object": ids.post(account_id, reaction.post_id),
-        "author": {"address": reaction.handle, "name": reaction.name, "url": reaction.url},
+        "type": "Create",
+        "actor": row["peer_uri"],
+        "published": timestamp(row["published"]),
+        "updated": timestamp(row["updated"]) if row["updated"] else None,
+        "target": about,
+        "public": row["public"],
+        "received": moment(row["received_at"]),
+        "hidden": row["hidden"],
+        **more,
+        "author": {"address": row["address"], "name": row["name"], "url": row["profile"]},
+        "uri": row["uri"],
+        "url": row["url"],
+        "object": _fragment(row["original"], {"id": row["uri"], "url": row["url"], "content": row["html"]}),
+    }
+
+
+def _fragment(written: str, otherwise: Any) -> Any:
+    try:
+        orjson.loads(written)
+    except orjson.JSONDecodeError:
+        return otherwise
+    return orjson.Fragment(written)
+
+
+def received_reaction(ids: Ids, account_id: int, row: Mapping[str, Any]) -> Document:
+    """A like or boost, with the id under which it came; `for` is whom a bridge says that the actor stands for."""
+    return {
+        "id": row["activity_uri"],
+        "type": str(row["kind"]).capitalize(),
+        "actor": row["peer_uri"],
+        "published": timestamp(row["at"]),
+        "object": ids.post(account_id, row["post_id"]),
+        **({"content": row["emoji"]} if row["emoji"] else {}),
+        **({"for": row["person"]} if row["person"] != row["peer_uri"] else {}),
+        **({"hidden": row["parked"]} if row["parked"] else {}),
+        "author": {"address": row["address"], "name": row["name"], "url": row["profile"]},
     }
 
 

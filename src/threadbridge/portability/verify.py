@@ -19,6 +19,7 @@ from typing import BinaryIO
 from threadbridge.errors import Invalid
 from threadbridge.portability import contents
 from threadbridge.portability.contents import Found, Manifest
+from threadbridge.portability.documents import COUNTED_OF_PROFILE
 from threadbridge.portability.zip_reader import Member, ZipReader, unsafe_name
 
 PROBLEMS_MAX = 200
@@ -32,10 +33,22 @@ _LISTS = {
     "received/replies.json": ("orderedItems", "received_replies"),
     "received/likes.json": ("orderedItems", "received_likes"),
     "received/boosts.json": ("orderedItems", "received_boosts"),
+    "received/mentions.json": ("orderedItems", "received_mentions"),
+    "received/quotes.json": ("quotes", "received_quotes"),
+    "received/votes.json": ("votes", "received_votes"),
+    "received/approvals.json": ("approvals", "approvals"),
+    "posts.json": ("posts", "posts"),
+    "followers.json": ("followers", "follows"),
+    "follow_requests.json": ("follow_requests", "follow_requests"),
+    "blocks.json": ("blocks", "blocks"),
+    "decisions.json": ("decisions", "decisions"),
+    "reports.json": ("reports", "reports"),
     "deliveries.json": ("deliveries", "deliveries"),
     "consents.json": ("consents", "consents"),
     "states.json": ("states", None),
 }
+_PLAIN_LISTS = {"csv/blocked_accounts.csv": "blocked_accounts", "csv/blocked_domains.csv": "blocked_domains"}
+_SOURCE_LISTS = {"source/followers.csv": "source_followers", "source/following.csv": "source_following"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +254,8 @@ class _Check:
             which, figure = _LISTS[name]
             found = contents.read_list(chunks, which, self.seen.__contains__)
             self._dangling(name, found)
-            if figure is not None:
-                self.counts[figure] = found.items
+            if figure is not None and self.counts.setdefault(figure, found.items) != found.items:
+                self.problem(f"It has {found.items} items where another member has {self.counts[figure]}", name)
             if found.total is not None and found.total != found.items:
                 self.problem(f"It says that it has {found.total} items and has {found.items}", name)
         elif name == "actor.json":
@@ -252,6 +265,12 @@ class _Check:
                 self.problem(f"It is about {actor}, the manifest about {self.manifest.account}", name)
         elif name == "csv/followers.csv":
             self.counts["followers"] = contents.read_addresses(chunks)
+        elif name in _PLAIN_LISTS:
+            self.counts[_PLAIN_LISTS[name]] = contents.count_lines(chunks)
+        elif name in _SOURCE_LISTS:
+            self.counts[_SOURCE_LISTS[name]] = contents.count_rows(chunks)
+        elif name == "profile.json":
+            self.counts |= contents.read_lists(chunks, COUNTED_OF_PROFILE)
         elif name.endswith(".json"):
             contents.read_anything(chunks)
         elif name.startswith("media_attachments/"):
@@ -271,6 +290,7 @@ class _Check:
 
         def reading(chunks: Iterator[bytes]) -> None:
             self.manifest = contents.read_manifest(chunks)
+            self.counts["omissions"] = self.manifest.omissions
 
         with suppress(Invalid):  # a damaged header is reported in its turn
             start = zip_.data_start(seen.member, sealed=False)

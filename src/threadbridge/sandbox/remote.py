@@ -27,6 +27,7 @@ from threadbridge.net.client import Client
 from threadbridge.net.peers import Peers
 from threadbridge.signatures import schemes
 from threadbridge.signatures.keys import signing_key, verifying_key
+from threadbridge.signatures.knocking import Manner
 from threadbridge.storage.vault import new_rsa_key
 
 AS = "https://www.w3.org/ns/activitystreams"
@@ -63,7 +64,7 @@ class RemoteServer:
         self._news = asyncio.Condition()
         self._number = 0
 
-    async def _sign_get(self, url: str) -> dict[str, str]:
+    async def _sign_get(self, url: str, _manner: Manner) -> dict[str, str]:
         return self._signed("GET", url, None)
 
     def _signed(self, method: str, url: str, body: bytes | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from threadbridge.errors import Invalid, SignatureRefused
+from threadbridge.errors import Invalid, SignatureMalformed, SignatureRefused
 from threadbridge.signatures.keys import SigningKey, origin, strict_base64
 
 HEADER_MAX = 8192
@@ -23,6 +23,7 @@ COVERED_MAX = 64
 
 _PARAMETER = re.compile(r"[ \t]*([A-Za-z]+)=(?:\"([^\"\\]*)\"|([0-9]+))[ \t]*(?:,|\Z)")
 _COVERED_NAME = re.compile(r"\([a-z-]+\)|[a-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
 _INTEGER = re.compile(r"[0-9]{1,12}")
 
 
@@ -57,14 +58,24 @@ def http_date(moment: datetime) -> str:
 
 
 def sign_headers(
-    key: SigningKey, *, method: str, url: str, body: bytes | None, date: datetime, content_type: str | None
+    key: SigningKey,
+    *,
+    method: str,
+    url: str,
+    body: bytes | None,
+    date: datetime,
+    content_type: str | None,
+    with_query: bool = True,
 ) -> dict[str, str]:
     """Headers to send with exactly this request, now: Misskey believes a date for 300 seconds, Takahē for 60.
 
     With a body (POST): Host, Date, Digest, Content-Type, Signature; without (GET): Host, Date, Signature. `date` is
-    aware. The query is part of the request target, as the draft says.
+    aware. The query is part of the request target, as the draft says, unless `with_query` is False: some readers look
+    at the path alone.
     """
     host, target = host_and_target(url)
+    if not with_query:
+        target = target.partition("?")[0]
     headers = {"Host": host, "Date": http_date(date)}
     if body is not None:
         headers["Digest"] = f"SHA-256={base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}"
@@ -112,7 +123,7 @@ def signing_string(
 
 def one_line_each(lines: Sequence[str]) -> bytes:
     """The lines of a signing string as the bytes that stood on the wire; refuses whatever a header cannot hold."""
-    if any(ord(char) < 32 and char != "\t" for line in lines for char in line):
+    if any(_CONTROL.search(line) for line in lines):
         raise SignatureRefused("A signed header holds control characters")
     try:
         return "\n".join(lines).encode("latin-1")
@@ -121,7 +132,7 @@ def one_line_each(lines: Sequence[str]) -> bytes:
 
 
 def parse(header: str) -> CavageSignature:
-    """Read a `Signature` header; raises SignatureRefused for everything that could be read in two ways.
+    """Read a `Signature` header; raises SignatureMalformed for everything that could be read in two ways.
 
     Spaces after commas, any order, quoted or bare numbers are taken; unknown parameters are passed over, as the draft
     demands. A scheme word in front, escapes in strings, a parameter or covered name given twice are refused.
@@ -129,15 +140,15 @@ def parse(header: str) -> CavageSignature:
     given = _parameters(header)
     key_id, signature = given.get("keyid"), strict_base64(given.get("signature", ""))
     if not key_id:
-        raise SignatureRefused("The Signature header has no keyId")
+        raise SignatureMalformed("The Signature header has no keyId")
     if not signature:
-        raise SignatureRefused("The Signature header has no signature in base64")
+        raise SignatureMalformed("The Signature header has no signature in base64")
     # Without `headers` the draft covers (created) only (older drafts: date only): never enough, and never guessed.
     covered = tuple(given["headers"].lower().split(" ")) if "headers" in given else ()
     if len(covered) > COVERED_MAX or not all(_COVERED_NAME.fullmatch(name) for name in covered):
-        raise SignatureRefused("The Signature header does not say properly which headers it covers")
+        raise SignatureMalformed("The Signature header does not say properly which headers it covers")
     if len(set(covered)) != len(covered):
-        raise SignatureRefused("The Signature header covers a header twice")
+        raise SignatureMalformed("The Signature header covers a header twice")
     algorithm = given.get("algorithm")
     return CavageSignature(
         key_id=key_id,
@@ -151,18 +162,18 @@ def parse(header: str) -> CavageSignature:
 
 def _parameters(header: str) -> dict[str, str]:
     if len(header) > HEADER_MAX:
-        raise SignatureRefused("The Signature header is too long")
+        raise SignatureMalformed("The Signature header is too long")
     given: dict[str, str] = {}
     position = 0
     while position < len(header):
         match = _PARAMETER.match(header, position)
         if match is None:
-            raise SignatureRefused("The Signature header is malformed", detail=f"at character {position}")
+            raise SignatureMalformed("The Signature header is malformed", detail=f"at character {position}")
         name = match[1].lower()
         if name in given:
-            raise SignatureRefused(f"The Signature header names {match[1]} twice")
+            raise SignatureMalformed(f"The Signature header names {match[1]} twice")
         if match[3] is not None and name not in ("created", "expires"):
-            raise SignatureRefused(f"The Signature header has {match[1]} without quotes")
+            raise SignatureMalformed(f"The Signature header has {match[1]} without quotes")
         given[name] = match[2] if match[3] is None else match[3]
         position = match.end()
     return given
@@ -173,5 +184,5 @@ def _seconds(given: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not _INTEGER.fullmatch(text):
-        raise SignatureRefused(f"{name} in the Signature header is not a time in seconds")
+        raise SignatureMalformed(f"{name} in the Signature header is not a time in seconds")
     return int(text)

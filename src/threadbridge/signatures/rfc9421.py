@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from threadbridge.errors import SignatureRefused
+from threadbridge.errors import SignatureMalformed, SignatureRefused
 from threadbridge.signatures.cavage import COVERED_MAX, HEADER_MAX, host_and_target, http_date, one_line_each
+from threadbridge.signatures.demands import LIFE_SECONDS, Demand
 from threadbridge.signatures.keys import SigningKey, strict_base64
+from threadbridge.signatures.structured import KEY as _KEY
+from threadbridge.signatures.structured import STRING as _STRING
+from threadbridge.signatures.structured import quoted as _quoted
+from threadbridge.signatures.structured import unquoted as _unquoted
 
-# Structured fields (RFC 8941): the few productions that the profile needs.
-_KEY = r"[a-z*][a-z0-9_.*-]*"
-_STRING = r"\"(?:[ !#-\[\]-~]|\\[\"\\])*+\""
 _INNER_LIST = re.compile(rf"\( *(?P<items>(?:{_STRING}(?: +{_STRING})*+)?) *\)")
 _PARAMETER = re.compile(rf"; *(?P<name>{_KEY})=(?P<value>{_STRING}|-?[0-9]{{1,15}})")
 _LABEL = re.compile(rf"(?P<label>{_KEY})=")
@@ -53,31 +55,47 @@ class MessageSignature:
 
 
 def sign_headers(
-    key: SigningKey, *, method: str, url: str, body: bytes | None, date: datetime, content_type: str | None
+    key: SigningKey,
+    *,
+    method: str,
+    url: str,
+    body: bytes | None,
+    date: datetime,
+    content_type: str | None,
+    demand: Demand | None = None,
 ) -> dict[str, str]:
-    """Headers to send with exactly this request, now; the same arguments as for the older dialect.
+    """Headers to send with exactly this request, now; the same arguments as for the older dialect, and what the other
+    server asked for in its Accept-Signature.
 
     With a body (POST): Host, Date, Content-Digest, Content-Type, Signature-Input, Signature; without: the same less
-    the body's two. The algorithm is named because some readers would expect RSA-PSS of an RSA key otherwise.
+    the body's two. The algorithm is named because some readers would expect RSA-PSS of an RSA key otherwise. Raises
+    SignatureRefused for a demand that this request cannot meet.
     """
     host, target = host_and_target(url)
     headers = {"Host": host, "Date": http_date(date)}
-    covered = ["@method", "@target-uri"]
-    fields: dict[str, str] = {}
+    usual = ["@method", "@target-uri"]
+    fields = {"host": host, "date": headers["Date"]}
     if body is not None:
         fields["content-digest"] = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"
+        fields["content-length"] = str(len(body))
         headers["Content-Digest"] = fields["content-digest"]
-        covered.append("content-digest")
+        usual.append("content-digest")
         if content_type is not None:
-            headers["Content-Type"] = content_type
-    parameters = (
-        f"({' '.join(_quoted(name) for name in covered)});created={int(date.timestamp())};"
-        f'keyid={_quoted(key.key_id)};alg="rsa-v1_5-sha256"'
-    )
+            headers["Content-Type"] = fields["content-type"] = content_type
+    covered = [*demand.components, *(name for name in usual if name not in demand.components)] if demand else usual
+    created = int(date.timestamp())
+    algorithm = (demand.algorithm if demand else None) or "rsa-v1_5-sha256"
+    parameters = f"({' '.join(_quoted(name) for name in covered)});created={created}"
+    parameters += f";expires={created + LIFE_SECONDS}" if demand and demand.expires else ""
+    parameters += f";keyid={_quoted(key.key_id)};alg={_quoted(algorithm)}"
+    for name, value in (("nonce", demand.nonce), ("tag", demand.tag)) if demand else ():
+        parameters += f";{name}={_quoted(value)}" if value is not None else ""
     base_url = f"{urlsplit(url).scheme.lower()}://{host}"
     base = signature_base(covered, parameters, method=method.upper(), base_url=base_url, target=target, fields=fields)
-    headers["Signature-Input"] = f"sig1={parameters}"
-    headers["Signature"] = f"sig1=:{base64.b64encode(key.sign(base)).decode('ascii')}:"
+    made = key.sign(base, form="pss-sha512" if algorithm == "rsa-pss-sha512" else "pkcs1-sha256")
+    label = demand.label if demand else "sig1"
+    headers["Signature-Input"] = f"{label}={parameters}"
+    headers["Signature"] = f"{label}=:{base64.b64encode(made).decode('ascii')}:"
     return headers
 
 
@@ -108,33 +126,33 @@ def signature_base(
 
 
 def parse(signature_input: str, signature: str) -> MessageSignature:
-    """Read the two headers; raises SignatureRefused. Exactly one signature, under one label in both; `created` and
+    """Read the two headers; raises SignatureMalformed. Exactly one signature, under one label in both; `created` and
     `keyid` are required; unknown parameters, and parameters of components (`;req`, `;sf`, `;bs`), are refused."""
     if len(signature_input) > HEADER_MAX or len(signature) > HEADER_MAX:
-        raise SignatureRefused("The signature headers are too long")
+        raise SignatureMalformed("The signature headers are too long")
     text = signature_input.strip(" \t")
     label = _LABEL.match(text)
     inner = _INNER_LIST.match(text, label.end()) if label else None
     made = _SIGNATURE.fullmatch(signature.strip(" \t"))
     if label is None or inner is None:
-        raise SignatureRefused("The Signature-Input header is malformed")
+        raise SignatureMalformed("The Signature-Input header is malformed")
     covered = tuple(_unquoted(item) for item in re.findall(_STRING, inner["items"]))
     given, position = _parameters(text, inner.end())
     if position != len(text):
-        raise SignatureRefused("The Signature-Input header must hold exactly one plain signature")
+        raise SignatureMalformed("The Signature-Input header must hold exactly one plain signature")
     if made is None or made["label"] != label["label"]:
-        raise SignatureRefused("The Signature header must hold the one signature that Signature-Input names")
+        raise SignatureMalformed("The Signature header must hold the one signature that Signature-Input names")
     decoded = strict_base64(made["bytes"])
     if not decoded:
-        raise SignatureRefused("The Signature header has no signature in base64")
+        raise SignatureMalformed("The Signature header has no signature in base64")
     if len(covered) > COVERED_MAX or not all(_NAME.fullmatch(name) for name in covered):
-        raise SignatureRefused("The Signature-Input header names components that do not exist")
+        raise SignatureMalformed("The Signature-Input header names components that do not exist")
     if len(set(covered)) != len(covered):
-        raise SignatureRefused("The Signature-Input header names a component twice")
+        raise SignatureMalformed("The Signature-Input header names a component twice")
     key_id, created, expires = given.get("keyid"), given.get("created"), given.get("expires")
     algorithm = given.get("alg")
     if not isinstance(key_id, str) or not isinstance(created, int):
-        raise SignatureRefused("The Signature-Input header needs created and keyid")
+        raise SignatureMalformed("The Signature-Input header needs created and keyid")
     serialised = "".join(
         f";{name}={_quoted(value) if isinstance(value, str) else value}" for name, value in given.items()
     )
@@ -150,12 +168,12 @@ def parse(signature_input: str, signature: str) -> MessageSignature:
 
 
 def content_digests(header: str) -> list[tuple[str, str]]:
-    """(algorithm, base64) pairs of a `Content-Digest` (RFC 9530); raises SignatureRefused when malformed."""
+    """(algorithm, base64) pairs of a `Content-Digest` (RFC 9530); raises SignatureMalformed."""
     pairs = []
     for member in header.split(","):
         match = _DIGEST.fullmatch(member.strip(" \t"))
         if match is None:
-            raise SignatureRefused("The Content-Digest header is malformed")
+            raise SignatureMalformed("The Content-Digest header is malformed")
         pairs.append((match["name"], match["bytes"]))
     return pairs
 
@@ -167,17 +185,8 @@ def _parameters(text: str, position: int) -> tuple[dict[str, str | int], int]:
         name, value = match["name"], match["value"]
         position = match.end()
         if name in given:
-            raise SignatureRefused(f"The Signature-Input header names {name} twice")
+            raise SignatureMalformed(f"The Signature-Input header names {name} twice")
         if name not in (_STRINGS if value.startswith('"') else _INTEGERS):
-            raise SignatureRefused(f"The Signature-Input header has an unusable parameter {name}")
+            raise SignatureMalformed(f"The Signature-Input header has an unusable parameter {name}")
         given[name] = _unquoted(value) if value.startswith('"') else int(value)
     return given, position
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1])

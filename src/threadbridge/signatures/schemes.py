@@ -20,9 +20,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, final
 from urllib.parse import urlsplit
 
-from threadbridge.errors import SignatureRefused
+from threadbridge.errors import SignatureMalformed, SignatureRefused
 from threadbridge.signatures import cavage, rfc9421
+from threadbridge.signatures.demands import Demand
 from threadbridge.signatures.keys import RsaForm, SigningKey, VerifyingKey, origin, strict_base64
+from threadbridge.signatures.proofs import ProofClaim
 
 Scheme = Literal["cavage", "rfc9421"]
 
@@ -103,7 +105,8 @@ class Claim:
 @final
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Proof that `actor` sent the request: the inbox takes nothing else.
+    """Proof that `actor` sent the request, or, where `scheme` is "proof", said the document in it: the inbox takes
+    nothing else.
 
     Only `verify` can make one: the constructor wants a token that does not leave this module, and there is no
     other constructor, for tests and debugging neither. (Sign a request; it takes 0.2 ms.)
@@ -111,7 +114,7 @@ class Verified:
 
     key_id: str
     actor: str
-    scheme: Scheme
+    scheme: Scheme | Literal["proof"]
     made_by: InitVar[object]
 
     def __post_init__(self, made_by: object) -> None:
@@ -128,14 +131,23 @@ def sign(
     body: bytes | None,
     date: datetime,
     content_type: str | None,
+    demand: Demand | None = None,
+    with_query: bool = True,
 ) -> dict[str, str]:
     """All headers with which to send `body` (None: nothing, as for GET) to `url` at `date`, an aware datetime.
 
-    Sign right before each attempt, redirects included, and send the header values and body bytes as they are. Raises
-    Invalid for a URL that cannot be signed for.
+    Sign right before each attempt, redirects included, and send the header values and body bytes as they are.
+    `demand` is what an Accept-Signature asked for (RFC 9421 only); `with_query` False leaves the query out of what is
+    signed (draft-cavage only). Raises Invalid for a URL that cannot be signed for, SignatureRefused for a demand that
+    this request cannot meet.
     """
-    signer = cavage.sign_headers if scheme == "cavage" else rfc9421.sign_headers
-    return signer(key, method=method, url=url, body=body, date=date, content_type=content_type)
+    if scheme == "cavage":
+        return cavage.sign_headers(
+            key, method=method, url=url, body=body, date=date, content_type=content_type, with_query=with_query
+        )
+    return rfc9421.sign_headers(
+        key, method=method, url=url, body=body, date=date, content_type=content_type, demand=demand
+    )
 
 
 def read_claim(request: Request, *, base_url: str, now: datetime) -> Claim:
@@ -155,14 +167,18 @@ def read_claim(request: Request, *, base_url: str, now: datetime) -> Claim:
     return _read_cavage(request, fields, now)
 
 
-def verify(claim: Claim, key: VerifyingKey, *, owner: str) -> Verified:
-    """The proof that `owner`, the actor to whom `key` belongs, made `claim`; raises SignatureRefused.
+def verify(claim: Claim | ProofClaim, key: VerifyingKey, *, owner: str, asserts: bool = False) -> Verified:
+    """The proof that `owner`, the actor to whom `key` belongs, made `claim` (of a request, or of a document by its
+    integrity proof); raises SignatureRefused.
 
     `refetch` is set on the refusal when a newer key could change it. Whether `key` really is the one published under
-    `claim.key_id` by `owner` is for the caller to know; that both live at the same origin is checked here.
+    `claim.key_id` by `owner` is for the caller to know, and whether it `asserts` (is good for integrity proofs);
+    that both live at the same origin is checked here.
     """
     if origin(owner) is None or origin(owner) != origin(claim.key_id):
         raise SignatureRefused("The key of this request is not on its owner's server", detail=claim.key_id)
+    if isinstance(claim, ProofClaim):
+        return _verify_proof(claim, key, owner, asserts)
     forms = _FORMS.get((claim.scheme, claim.algorithm, key.kind), ())
     if not forms:
         raise SignatureRefused(
@@ -173,6 +189,22 @@ def verify(claim: Claim, key: VerifyingKey, *, owner: str) -> Verified:
             if key.verify(claim.signature, data, form=form):
                 return Verified(key_id=claim.key_id, actor=owner, scheme=claim.scheme, made_by=_MADE_BY_VERIFY)
     raise SignatureRefused(f"Verification failed for {owner} {claim.key_id}", refetch=True)
+
+
+def _verify_proof(claim: ProofClaim, key: VerifyingKey, owner: str, asserts: bool) -> Verified:
+    if not asserts:
+        # FEP-521a: what proves documents stands in `assertionMethod`. A key that only signs requests may be in the
+        # hands of a proxy.
+        raise SignatureRefused(
+            "The key of the integrity proof is not published for that purpose", detail=claim.key_id, refetch=True
+        )
+    if owner != claim.actor:
+        raise SignatureRefused("The integrity proof is by somebody else than the actor", detail=claim.key_id)
+    if key.kind != "ed25519":
+        raise SignatureRefused("The key of the integrity proof is not Ed25519", detail=claim.key_id, refetch=True)
+    if any(key.verify(claim.signature, data) for data in claim.signing_strings):
+        return Verified(key_id=claim.key_id, actor=owner, scheme="proof", made_by=_MADE_BY_VERIFY)
+    raise SignatureRefused(f"The integrity proof does not hold for {owner} {claim.key_id}", refetch=True)
 
 
 # ── the two dialects ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +279,7 @@ def _fields(request: Request) -> dict[str, str]:
     for name, value in request.headers:
         key, trimmed = name.lower(), value.strip(" \t")
         if key in fields and key in _ONCE:
-            raise SignatureRefused(f"The header {key} came twice")
+            raise SignatureMalformed(f"The header {key} came twice")
         fields[key] = f"{fields[key]}, {trimmed}" if key in fields else trimmed
     return fields
 

@@ -1,6 +1,7 @@
-"""Owners' accounts: rows, states, consents, keys and sign-in.
+"""Owners' accounts: rows, states, consents and sign-in.
 
-Rule: whatever changes what the public sees of an account calls `touch`.
+Rule: whatever changes what the public sees of an account calls `touch`; what changes its actor document calls
+`described`, which also asks for the news to be told.
 """
 
 from __future__ import annotations
@@ -13,16 +14,27 @@ from sqlalchemy.exc import IntegrityError
 
 from threadbridge.domain.accounts import Account, AccountState, check_handle
 from threadbridge.errors import Conflict, NotFound
-from threadbridge.storage import schema
+from threadbridge.storage import jobs, keys, schema
+from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 from threadbridge.storage.vault import NewKey, Vault
+
+ANNOUNCE = "announce"
+"""The kind of job that tells followers of a changed actor document; its key is the account's number."""
+ANNOUNCE_AFTER = timedelta(seconds=2)
+"""Changes that follow one another within this time are told together."""
+ANNOUNCE_EVERY = timedelta(minutes=2)
+"""An account's document is told at most this often; whatever changed in between is told at the end."""
+FORMER_HANDLE_FOUND = timedelta(days=365)
+"""How long WebFinger still answers to a handle that an account had before."""
 
 _t = schema.accounts
 
 
 def _selected() -> Select[Any]:
-    return select(_t, schema.media.c.media_type.label("avatar_type")).select_from(
-        _t.outerjoin(schema.media, schema.media.c.sha256 == _t.c.avatar)
+    avatar, header = schema.media.alias("avatar_file"), schema.media.alias("header_file")
+    return select(_t, avatar.c.media_type.label("avatar_type"), header.c.media_type.label("header_type")).select_from(
+        _t.outerjoin(avatar, avatar.c.sha256 == _t.c.avatar).outerjoin(header, header.c.sha256 == _t.c.header)
     )
 
 
@@ -43,18 +55,72 @@ def _account(row: Row[Any]) -> Account:
         posts_count=row.posts_count,
         revision=row.revision,
         changed_at=row.changed_at,
+        approves_followers=row.approves_followers,
+        header=row.header,
+        header_type=row.header_type,
+        header_alt=row.header_alt,
+        avatar_alt=row.avatar_alt,
+        indexable=row.indexable,
+        bridge_line=row.bridge_line,
+        credit_domains=tuple(row.credit_domains.split()),
+        featured_count=row.featured_count,
+        domain=row.domain,
     )
 
 
+_BY_ID = Prepared(lambda _: _selected().where(_t.c.id == bindparam("account")))
+_BY_HANDLE = Prepared(lambda _: _selected().where(_t.c.handle == bindparam("lower")))
+
+
 def by_id(tx: Tx, account_id: int) -> Account | None:
-    row = tx.execute(_selected().where(_t.c.id == account_id)).first()
+    row = _BY_ID.first(tx, account=account_id)
     return _account(row) if row else None
 
 
 def by_handle(tx: Tx, handle: str) -> Account | None:
     """The account with this handle, whatever its case; None if there never was one."""
-    row = tx.execute(_selected().where(_t.c.handle == handle.lower())).first()
+    row = _BY_HANDLE.first(tx, lower=handle.lower())
     return _account(row) if row else None
+
+
+def by_former_handle(tx: Tx, handle: str) -> Account | None:
+    """The account that had this handle until not long ago."""
+    f = schema.former_handles
+    left = select(f.c.account_id).where(f.c.handle == handle.lower(), f.c.left_at > tx.now - FORMER_HANDLE_FOUND)
+    number = tx.execute(left).scalar_one_or_none()
+    return by_id(tx, number) if number is not None else None
+
+
+def former_handles(tx: Tx, account_id: int) -> list[str]:
+    """Handles that an account had before, latest first."""
+    f = schema.former_handles
+    rows = tx.execute(select(f.c.handle).where(f.c.account_id == account_id).order_by(f.c.left_at.desc()))
+    return [row.handle for row in rows]
+
+
+def rename(tx: Tx, account_id: int, handle: str) -> Account:
+    """Give an account another handle. Ids stay; the old handle stays its own for ever, and is found for a year.
+
+    Raises Invalid, or Conflict when the handle is or was somebody else's. Handles are not passed on, since elsewhere
+    people know somebody by it: not even after a deletion.
+    """
+    check_handle(handle)
+    account = by_id(tx, account_id)
+    if account is None or account.state is AccountState.GONE:
+        raise NotFound("There is no such account here")
+    if handle == account.handle:
+        return account
+    f = schema.former_handles
+    owner = tx.execute(select(f.c.account_id).where(f.c.handle == handle)).scalar_one_or_none()
+    if owner not in (None, account_id) or by_handle(tx, handle) is not None:
+        raise Conflict(f"The handle {handle!r} is taken", hint="Choose another.")
+    tx.execute(delete(f).where(f.c.handle == handle))
+    tx.execute(insert(f).values(handle=account.handle, account_id=account_id, left_at=tx.now))
+    tx.execute(update(_t).where(_t.c.id == account_id).values(handle=handle))
+    described(tx, account_id)
+    renamed = by_id(tx, account_id)
+    assert renamed is not None
+    return renamed
 
 
 def named(tx: Tx, handle: str) -> Account:
@@ -91,8 +157,12 @@ def create(
     consent_kind: str,
     consent_wording: str,
 ) -> Account:
-    """A new, active account with its key and the recorded consent. Raises Invalid or Conflict for the handle."""
+    """A new, active account with its keys (`key` is the RSA one) and the recorded consent. Raises Invalid or
+    Conflict for the handle."""
     check_handle(handle)
+    f = schema.former_handles
+    if tx.execute(select(f.c.handle).where(f.c.handle == handle)).first() is not None:
+        raise Conflict(f"The handle {handle!r} was another account's", hint="Choose another with --handle.")
     try:
         account_id = tx.execute(
             insert(_t)
@@ -106,19 +176,13 @@ def create(
                 created_at=tx.now,
                 joined_at=joined_at,
                 changed_at=tx.now,
+                announced="",
             )
             .returning(_t.c.id)
         ).scalar_one()
     except IntegrityError:
         raise Conflict(f"The handle {handle!r} is taken", hint="Choose another with --handle.") from None
-    tx.execute(
-        insert(schema.account_keys).values(
-            account_id=account_id,
-            public_pem=key.public_pem,
-            sealed_private=vault.seal(key.private_pem, purpose=key_purpose(account_id)),
-            created_at=tx.now,
-        )
-    )
+    keys.make(tx, vault, account_id, key)
     _record_state(tx, account_id, AccountState.ACTIVE, f"consent: {consent_kind}")
     record_consent(tx, account_id, consent_kind, consent_wording)
     touch(tx, account_id)
@@ -141,10 +205,14 @@ def update_profile(
     source_url: str | None = None,
     avatar: str | None = None,
     joined_at: datetime | None = None,
+    without_avatar: bool = False,
 ) -> bool:
-    """Set what is given (None leaves as it is); True if anything changed. `avatar` is a media hash."""
+    """Set what is given (None leaves as it is); True if anything changed. `avatar` is a media hash; `without_avatar`
+    takes away the one that is there."""
     given = {"name": name, "bio": bio, "source_url": source_url, "avatar": avatar, "joined_at": joined_at}
-    wanted = {column: value for column, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {column: value for column, value in given.items() if value is not None}
+    if without_avatar:
+        wanted["avatar"] = None
     account = by_id(tx, account_id)
     if account is None:
         return False
@@ -152,7 +220,18 @@ def update_profile(
     if not changes:
         return False
     tx.execute(update(_t).where(_t.c.id == account_id).values(**changes))
-    touch(tx, account_id)
+    described(tx, account_id)
+    return True
+
+
+def set_choices(tx: Tx, /, account_id: int, **chosen: Any) -> bool:
+    """Set columns that the owner chooses (`discoverable`, `bridge_line`, `header`, …); True if anything changed."""
+    held = tx.execute(select(_t).where(_t.c.id == account_id)).one()
+    changes = {column: value for column, value in chosen.items() if getattr(held, column) != value}
+    if not changes:
+        return False
+    tx.execute(update(_t).where(_t.c.id == account_id).values(**changes))
+    described(tx, account_id)
     return True
 
 
@@ -165,18 +244,31 @@ def set_state(tx: Tx, account_id: int, state: AccountState, cause: str) -> bool:
         raise Conflict("This account has been deleted for good")
     tx.execute(update(_t).where(_t.c.id == account_id).values(state=state.value))
     _record_state(tx, account_id, state, cause)
-    touch(tx, account_id)
+    # While it was paused nothing was told.
+    (described if state is AccountState.ACTIVE else touch)(tx, account_id)
     return True
+
+
+def set_approval(tx: Tx, account_id: int, on: bool) -> bool:
+    """Whether the owner lets each follower in by hand; False if it was so already."""
+    changed = tx.execute(
+        update(_t).where(_t.c.id == account_id, _t.c.approves_followers != on).values(approves_followers=on)
+    )
+    if changed.rowcount:
+        described(tx, account_id)
+    return bool(changed.rowcount)
 
 
 def _record_state(tx: Tx, account_id: int, state: AccountState, cause: str) -> None:
     tx.execute(insert(schema.account_states).values(account_id=account_id, state=state.value, cause=cause, at=tx.now))
 
 
-_TOUCH = (
-    update(_t)
-    .where(_t.c.id == bindparam("account"))
-    .values(revision=_t.c.revision + 1, changed_at=bindparam("moment", type_=_t.c.changed_at.type))
+_TOUCH = Prepared(
+    lambda _: (
+        update(_t)
+        .where(_t.c.id == bindparam("account"))
+        .values(revision=_t.c.revision + 1, changed_at=bindparam("moment", type_=_t.c.changed_at.type))
+    )
 )
 
 
@@ -186,66 +278,52 @@ def touch(tx: Tx, account_id: int, *, figures_only: bool = False) -> None:
     Content changes also drop the ready documents of this process at commit. `figures_only` (a like, a follower)
     leaves them to the watcher, which looks every second, so that a storm of likes does not rebuild documents.
     """
-    tx.execute(_TOUCH, {"account": account_id, "moment": tx.now})
+    _TOUCH.run(tx, account=account_id, moment=tx.now)
     if not figures_only:
         tx.touched.add(account_id)
+
+
+def lock(tx: Tx, account_id: int) -> None:
+    """Let one transaction at a time change, or tell of, an account (PostgreSQL; SQLite has one writer anyway)."""
+    tx.execute(select(_t.c.id).where(_t.c.id == account_id).with_for_update())
+
+
+def described(tx: Tx, account_id: int) -> None:
+    """Say that the actor document may have changed: served anew at once, told to followers soon, and together with
+    whatever else changes until then. Where nobody follows nobody is told, and nobody knows the old one."""
+    touch(tx, account_id)
+    row = tx.execute(select(_t.c.announced_at, _t.c.followers_count, _t.c.state).where(_t.c.id == account_id)).one()
+    if not row.followers_count:
+        set_announced(tx, account_id, "", told=False)
+    elif row.state == AccountState.ACTIVE.value:
+        due_at = tx.now + ANNOUNCE_AFTER
+        if row.announced_at is not None:
+            due_at = max(due_at, row.announced_at + ANNOUNCE_EVERY)
+        jobs.add(tx, ANNOUNCE, str(account_id), {"account": account_id}, due_at=due_at)
+
+
+def announced(tx: Tx, account_id: int) -> str | None:
+    """The hash of the actor document that was told last; '' when nobody has to be told of the one before, None when
+    that is not known (the account is older than this memory)."""
+    return tx.execute(select(_t.c.announced).where(_t.c.id == account_id)).scalar_one_or_none()
+
+
+def set_announced(tx: Tx, account_id: int, digest: str, *, told: bool) -> None:
+    """Remember what followers know; `told` when they are being told now."""
+    at = {"announced_at": tx.now} if told else {}
+    tx.execute(update(_t).where(_t.c.id == account_id).values(announced=digest, **at))
+
+
+def after(tx: Tx, account_id: int, limit: int) -> list[Account]:
+    """Accounts that are bridged, by number, after a number."""
+    active = _selected().where(_t.c.id > account_id, _t.c.state == AccountState.ACTIVE.value)
+    return [_account(row) for row in tx.execute(active.order_by(_t.c.id).limit(limit))]
 
 
 def changed_since(tx: Tx, moment: datetime) -> dict[int, int]:
     """{account id: revision} of accounts changed at or after `moment`."""
     rows = tx.execute(select(_t.c.id, _t.c.revision).where(_t.c.changed_at >= moment))
     return {row.id: row.revision for row in rows}
-
-
-# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def key_purpose(account_id: int | None) -> str:
-    """Associated data of a sealed private key."""
-    return f"account_keys/{account_id if account_id is not None else 'instance'}/private"
-
-
-def public_key(tx: Tx, account_id: int | None) -> str:
-    """SPKI PEM of an account's key, or of the instance actor's (None). Raises NotFound."""
-    return str(_key_row(tx, account_id).public_pem)
-
-
-def private_key(tx: Tx, vault: Vault, account_id: int | None) -> bytes:
-    """PKCS#8 PEM of a signing key. Only for the one who signs."""
-    return vault.open(_key_row(tx, account_id).sealed_private, purpose=key_purpose(account_id))
-
-
-def ensure_instance_key(tx: Tx, vault: Vault, key: NewKey) -> None:
-    """Store the instance actor's key unless there is one."""
-    if not has_instance_key(tx):
-        # Machines may start for the first time together: the second one waits here for the first one's commit.
-        made = tx.insert(schema.facts).values(name="instance_key", value="made").on_conflict_do_nothing()
-        tx.execute(made)
-    if not has_instance_key(tx):
-        tx.execute(
-            insert(schema.account_keys).values(
-                account_id=None,
-                public_pem=key.public_pem,
-                sealed_private=vault.seal(key.private_pem, purpose=key_purpose(None)),
-                created_at=tx.now,
-            )
-        )
-
-
-def has_instance_key(tx: Tx) -> bool:
-    return (
-        tx.execute(select(schema.account_keys.c.id).where(schema.account_keys.c.account_id.is_(None))).first()
-        is not None
-    )
-
-
-def _key_row(tx: Tx, account_id: int | None) -> Row[Any]:
-    k = schema.account_keys
-    owner = k.c.account_id.is_(None) if account_id is None else k.c.account_id == account_id
-    row = tx.execute(select(k).where(owner).order_by(k.c.id)).first()
-    if row is None:
-        raise NotFound("There is no key for this actor")
-    return row
 
 
 # ── facts about the place ────────────────────────────────────────────────────────────────────────────────────────

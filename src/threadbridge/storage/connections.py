@@ -142,8 +142,10 @@ def read_well(tx: Tx, account_id: int, *, newest: datetime | None) -> None:
     )
 
 
-def profile_read(tx: Tx, account_id: int) -> None:
-    tx.execute(update(_c).where(_c.c.account_id == account_id).values(profile_read_at=tx.now))
+def profile_read(tx: Tx, account_id: int, username: str) -> None:
+    """The profile was read; `username` is what the account is called at its source now."""
+    named = {"username": username.lstrip("@")[:128]} if username else {}
+    tx.execute(update(_c).where(_c.c.account_id == account_id).values(profile_read_at=tx.now, **named))
 
 
 def speak_from_now(tx: Tx, account_id: int) -> None:

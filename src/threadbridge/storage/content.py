@@ -50,8 +50,14 @@ def content_of(
         poll=post.poll,
         sensitive=post.spoiler_media or bool(post.spoilers),
         spoilers=post.spoilers,
+        audience=audience_of(post),
         tags=hashtags(post.text, post.topic),
     )
+
+
+def audience_of(post: SourcePost) -> str | None:
+    """Who may answer, as it is held: None for everybody."""
+    return None if post.audience == "everyone" else post.audience[:32]
 
 
 def hashtags(written: str, topic: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ are few (what arrives from nowhere is only counted, see `seen.count_dropped`) an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, insert, select
 
@@ -15,6 +15,7 @@ from threadbridge.storage import schema
 from threadbridge.storage.store import Tx
 
 _d = schema.decisions
+_AGAIN_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,19 @@ def write(tx: Tx, kind: str, reason: str, *, subject: str, host: str, account_id
             account_id=account_id, kind=kind[:64], reason=reason[:200], subject=subject, host=host[:255], at=tx.now
         )
     )
+
+
+def write_once(tx: Tx, kind: str, reason: str, *, subject: str, host: str, account_id: int | None = None) -> bool:
+    """Write down a decision unless the same one was written within the last day: whoever tries a thousand times fills
+    no page. Returns whether it was written."""
+    same = (
+        _d.c.kind == kind[:64], _d.c.reason == reason[:200], _d.c.subject == subject, _d.c.at > tx.now - _AGAIN_AFTER,
+        _d.c.account_id.is_(None) if account_id is None else _d.c.account_id == account_id,
+    )  # fmt: skip
+    if tx.execute(select(_d.c.id).where(*same).limit(1)).first() is not None:
+        return False
+    write(tx, kind, reason, subject=subject, host=host, account_id=account_id)
+    return True
 
 
 def page(

@@ -8,11 +8,12 @@ that waited for it may go. What it asked us itself to keep back stays back.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, case, func, or_, select, update
 
-from threadbridge.storage import jobs, schema
+from threadbridge.storage import decisions, jobs, schema
 from threadbridge.storage.store import Tx
 
 _d, _h = schema.deliveries, schema.hosts
@@ -116,16 +117,31 @@ def bring_forward(tx: Tx, host: str, limit: int = 500) -> bool:
     return bool(moved.rowcount)
 
 
-def schemes(tx: Tx, of: set[str]) -> dict[str, str]:
-    """{host: the signature scheme it accepted}, where that is not the usual one and was tried not too long ago."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A kind of signature that a host accepted: the scheme, what its Accept-Signature had asked for (as a header),
+    and the evidence: what was refused before and what was accepted then, in words."""
+
+    scheme: str
+    asked: str | None = None
+    evidence: str | None = None
+
+
+def schemes(tx: Tx, of: set[str]) -> dict[str, Taken]:
+    """{host: what it accepted}, where that was learnt not too long ago: afterwards the usual is tried anew."""
     rows = tx.execute(
-        select(_h.c.host, _h.c.scheme).where(
+        select(_h.c.host, _h.c.scheme, _h.c.scheme_asked, _h.c.scheme_evidence).where(
             _h.c.host.in_(of), _h.c.scheme.is_not(None), _h.c.scheme_at > tx.now - _SCHEME_FOR
         )
     )
-    return {row.host: row.scheme for row in rows}
+    return {row.host: Taken(row.scheme, row.scheme_asked, row.scheme_evidence) for row in rows}
 
 
-def remember_scheme(tx: Tx, host: str, scheme: str) -> None:
-    """Keep the signature scheme that a known host has accepted."""
-    tx.execute(update(_h).where(_h.c.host == host).values(scheme=scheme, scheme_at=tx.now))
+def remember_scheme(tx: Tx, host: str, taken: Taken) -> None:
+    """Keep what kind of signature a known host has accepted, for thirty days."""
+    tx.execute(
+        update(_h)
+        .where(_h.c.host == host)
+        .values(scheme=taken.scheme, scheme_at=tx.now, scheme_asked=taken.asked, scheme_evidence=taken.evidence)
+    )
+    decisions.write(tx, "signature", taken.evidence or taken.scheme, subject=host, host=host)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import Insert, delete, func, or_, select, update
 
 from threadbridge.storage import schema
+from threadbridge.storage.prepared import InsertInto, Prepared
 from threadbridge.storage.store import Tx
 
 _j = schema.jobs
@@ -40,21 +41,25 @@ def add(
 ) -> None:
     """Ask for work at or after `due_at` (now). If it is asked for already, the earlier time holds; a job that had
     failed is tried anew."""
-    due = due_at or tx.now
-    tx.execute(
-        tx.insert(_j)
-        .values(kind=kind, key=key, arguments=json.dumps(dict(arguments or {})), due_at=due, created_at=tx.now)
-        .on_conflict_do_update(
-            index_elements=["kind", "key"],
-            set_={
-                "due_at": due,
-                "arguments": json.dumps(dict(arguments or {})),
-                "failed_at": None,
-                "attempts": 0,
-            },
-            where=or_(_j.c.due_at > due, _j.c.failed_at.is_not(None)),
-        )
+    text = json.dumps(dict(arguments or {}))
+    _ADD.run(tx, kind=kind, key=key, arguments=text, due_at=due_at or tx.now, created_at=tx.now)
+
+
+def _adding(insert: InsertInto) -> Insert:
+    asked = insert(_j)
+    return asked.on_conflict_do_update(
+        index_elements=["kind", "key"],
+        set_={
+            "due_at": asked.excluded.due_at,
+            "arguments": asked.excluded.arguments,
+            "failed_at": None,
+            "attempts": 0,
+        },
+        where=or_(_j.c.due_at > asked.excluded.due_at, _j.c.failed_at.is_not(None)),
     )
+
+
+_ADD = Prepared(_adding, ["kind", "key", "arguments", "due_at", "created_at"])
 
 
 def key_of(text: str) -> str:

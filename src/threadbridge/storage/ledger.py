@@ -14,6 +14,8 @@ from datetime import datetime
 from sqlalchemy import Integer, and_, bindparam, func, select, update
 
 from threadbridge.storage import hosts, schema
+from threadbridge.storage.hosts import Taken
+from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
 _a, _d = schema.activities, schema.deliveries
@@ -53,28 +55,64 @@ class Settled:
     """Our breaker: nothing is sent there before, unless the host speaks first."""
     asked_until: datetime | None = None
     """Their Retry-After: nothing is sent there before."""
-    scheme: str | None = None
-    """The signature scheme that was accepted, when it is not the one remembered."""
+    taken: Taken | None = None
+    """The kind of signature that was accepted, when it is not the one remembered."""
+
+
+_SAY = Prepared(
+    lambda insert: insert(_a).on_conflict_do_nothing().returning(_a.c.id),
+    ["account_id", "uri", "kind", "order_key", "post_id", "body", "created_at", "fanned_out_at"],
+)
+_ADDRESS = Prepared(
+    lambda insert: insert(_d).on_conflict_do_nothing(),
+    [
+        "activity_id", "account_id", "post_id", "inbox", "host", "order_key", "lane", "state", "due_at", "created_at",
+    ],
+)  # fmt: skip
 
 
 def add_activity(
-    tx: Tx, *, account_id: int, uri: str, kind: str, order_key: str, body: bytes, post_id: int | None = None
+    tx: Tx,
+    *,
+    account_id: int,
+    uri: str,
+    kind: str,
+    order_key: str,
+    body: bytes,
+    post_id: int | None = None,
+    addressed: bool = False,
 ) -> int | None:
-    """Keep an activity; None if this id has been said already."""
-    return tx.execute(
-        tx.insert(_a)
-        .values(
-            account_id=account_id,
-            uri=uri,
-            kind=kind,
-            order_key=order_key,
-            post_id=post_id,
-            body=body,
-            created_at=tx.now,
-        )
-        .on_conflict_do_nothing()
-        .returning(_a.c.id)
-    ).scalar_one_or_none()
+    """Keep an activity; None if this id has been said already. `addressed` when its recipients are written down in
+    the same transaction, so that nobody has to look for them."""
+    said = _SAY.first(
+        tx,
+        account_id=account_id,
+        uri=uri,
+        kind=kind,
+        order_key=order_key,
+        post_id=post_id,
+        body=body,
+        created_at=tx.now,
+        fanned_out_at=tx.now if addressed else None,
+    )
+    return None if said is None else said.id
+
+
+def address(tx: Tx, *, activity_id: int, account_id: int, order_key: str, inbox: str, host: str, lane: int) -> None:
+    """`add_deliveries` for an activity about no post that goes to one inbox, at once."""
+    _ADDRESS.run(
+        tx,
+        activity_id=activity_id,
+        account_id=account_id,
+        post_id=None,
+        inbox=inbox,
+        host=host,
+        order_key=order_key,
+        lane=lane,
+        state="waiting",
+        due_at=tx.now,
+        created_at=tx.now,
+    )
 
 
 def activity(tx: Tx, activity_id: int) -> Activity | None:
@@ -84,10 +122,16 @@ def activity(tx: Tx, activity_id: int) -> Activity | None:
     return Activity(row.id, row.account_id, row.uri, row.kind, row.order_key, row.post_id, row.body, row.created_at)
 
 
-def bodies(tx: Tx, activity_ids: Sequence[int]) -> dict[int, bytes]:
-    """{activity id: its exact bytes}."""
-    rows = tx.execute(select(_a.c.id, _a.c.body).where(_a.c.id.in_(activity_ids)))
-    return {row.id: row.body for row in rows}
+def number_of(tx: Tx, uri: str) -> int:
+    """The number of an activity that has been said."""
+    number: int = tx.execute(select(_a.c.id).where(_a.c.uri == uri)).scalar_one()
+    return number
+
+
+def activities(tx: Tx, activity_ids: Sequence[int]) -> list[Activity]:
+    """The activities with these numbers."""
+    rows = tx.execute(select(_a).where(_a.c.id.in_(activity_ids)))
+    return [Activity(r.id, r.account_id, r.uri, r.kind, r.order_key, r.post_id, r.body, r.created_at) for r in rows]
 
 
 def mark_fanned_out(tx: Tx, activity_id: int) -> None:
@@ -194,8 +238,8 @@ def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
         else:
             words = latest.host_trouble or ""
             hosts.in_trouble(tx, host, words, held_until=latest.held_until, asked_until=asked_until)
-    for host, scheme in {o.host: o.scheme for o in outcomes if o.scheme}.items():
-        hosts.remember_scheme(tx, host, scheme)
+    for host, taken in {o.host: o.taken for o in outcomes if o.taken}.items():
+        hosts.remember_scheme(tx, host, taken)
 
 
 # ── reading the ledger ───────────────────────────────────────────────────────────────────────────────────────────
@@ -269,12 +313,3 @@ def totals(tx: Tx) -> dict[str, int]:
     """{state: deliveries} over everything."""
     rows = tx.execute(select(_d.c.state, func.count().label("n")).group_by(_d.c.state))
     return {row.state: row.n for row in rows}
-
-
-def inbox_followers(tx: Tx, inbox: str, limit: int = 100) -> list[tuple[int, str]]:
-    """(account id, actor id) of present followers whose copies go to an inbox."""
-    f = schema.followers
-    rows = tx.execute(
-        select(f.c.account_id, f.c.peer_uri).where(f.c.inbox == inbox, f.c.ended_at.is_(None)).limit(limit)
-    )
-    return [(row.account_id, row.peer_uri) for row in rows]

@@ -6,12 +6,15 @@ Migrations only change the form of data; none of them says anything to anybody.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from threadbridge.errors import BadConfiguration
 from threadbridge.storage.store import Store, Tx
@@ -39,12 +42,33 @@ def to_revision(store: Store, revision: str) -> None:
     with store.connected() as connection:
         config = _config()
         config.attributes["connection"] = connection
-        with connection.begin():
+        with _tables_may_be_remade(store, connection), connection.begin():
             if store.dialect == "postgresql":
                 # Two machines may start at the same moment, and what the first one does may take its time.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(7423001)"))
             command.upgrade(config, revision)
+            if store.dialect == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                raise BadConfiguration(
+                    "The database could not be brought to the newest form: rows would have lost what they belong to",
+                    hint="Nothing was changed. Check the file with `PRAGMA integrity_check`, or restore a backup.",
+                )
+
+
+@contextmanager
+def _tables_may_be_remade(store: Store, connection: Connection) -> Iterator[None]:
+    """SQLite changes most of a table by making it anew, and while its foreign keys are on, dropping the old one fails
+    as soon as a row elsewhere refers to it (lang_altertable.html, section 7, which demands that no transaction runs).
+    """
+    if store.dialect != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 def _revision(tx: Tx) -> str | None:

@@ -17,6 +17,7 @@ from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, 
 from threadbridge.domain.posts import Attachment, Post, hashtag_name
 from threadbridge.domain.source import MediaKind, PostKind, SourcePoll
 from threadbridge.storage import schema
+from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
 _p = schema.posts
@@ -63,6 +64,8 @@ class PostContent:
     poll: SourcePoll | None = None
     sensitive: bool = False
     spoilers: tuple[tuple[int, int], ...] = ()
+    audience: str | None = None
+    """Who may answer, in the source's word; None for everybody."""
     tags: tuple[str, ...] = ()
     """Hashtags as written, without '#'."""
 
@@ -114,6 +117,7 @@ def columns(tx: Tx, content: PostContent) -> dict[str, Any]:
         "poll": dump_poll(content.poll),
         "sensitive": content.sensitive,
         "spoilers": json.dumps(content.spoilers) if content.spoilers else None,
+        "audience": content.audience,
     }
 
 
@@ -146,6 +150,12 @@ def _post(row: Row[Any], attachments: tuple[Attachment, ...]) -> Post:
         shares_count=row.shares_count,
         replies_count=row.replies_count,
         attachments=attachments,
+        audience=row.audience,
+        reply_rule=row.reply_rule,
+        quote_rule=row.quote_rule,
+        announced_uri=row.announced_uri,
+        announced_author=row.announced_author,
+        quotes_count=row.quotes_count,
     )
 
 
@@ -189,14 +199,22 @@ def by_id(tx: Tx, account_id: int, post_id: int) -> Post | None:
     return with_attachments(tx, [row])[0] if row else None
 
 
-_IS_LIVE = select(_p.c.id).where(
-    _p.c.id == bindparam("post"), _p.c.account_id == bindparam("account"), _p.c.deleted_at.is_(None)
+_IS_LIVE = Prepared(
+    lambda _: select(_p.c.id).where(
+        _p.c.id == bindparam("post"), _p.c.account_id == bindparam("account"), _p.c.deleted_at.is_(None)
+    )
 )
 
 
 def is_live(tx: Tx, account_id: int, post_id: int) -> bool:
     """Whether this account has this post, not deleted."""
-    return tx.execute(_IS_LIVE, {"post": post_id, "account": account_id}).first() is not None
+    return _IS_LIVE.first(tx, post=post_id, account=account_id) is not None
+
+
+def owner(tx: Tx, post_id: int) -> int | None:
+    """Whose a post is; None for a deleted one."""
+    query = select(_p.c.account_id).where(_p.c.id == post_id, _p.c.deleted_at.is_(None))
+    return tx.execute(query).scalar_one_or_none()
 
 
 def newest(
@@ -410,6 +428,18 @@ def set_poll(tx: Tx, post_id: int, poll: SourcePoll) -> bool:
     dumped = dump_poll(poll)
     changed = tx.execute(update(_p).where(_p.c.id == post_id, _p.c.poll.is_distinct_from(dumped)).values(poll=dumped))
     return bool(changed.rowcount)
+
+
+def announce(tx: Tx, post_id: int, uri: str, author: str) -> None:
+    """Learn that the original of a repost is in the Fediverse, and whose it is."""
+    tx.execute(update(_p).where(_p.c.id == post_id).values(announced_uri=uri, announced_author=author))
+
+
+def edits(tx: Tx, post_id: int) -> list[tuple[datetime, str]]:
+    """(time, what the post said before), the latest edit first."""
+    e = schema.post_edits
+    rows = tx.execute(select(e.c.at, e.c.text).where(e.c.post_id == post_id).order_by(e.c.id.desc()))
+    return [(row.at, row.text) for row in rows]
 
 
 def set_original_url(tx: Tx, post_id: int, url: str) -> None:

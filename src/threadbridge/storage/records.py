@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, func, select
 
-from threadbridge.storage import schema
+from threadbridge.storage import belongings, schema
 from threadbridge.storage.store import Tx
 
 _CHUNK = 500
@@ -61,19 +61,17 @@ class Consent:
 
 
 def extent(tx: Tx, account_id: int) -> int:
-    """How many things an archive of the account goes through: posts, files, deliveries, followers, what came back."""
-    p, d, f, r, a = schema.posts, schema.deliveries, schema.followers, schema.reactions, schema.replies
+    """How many things an archive of the account goes through: posts, files, deliveries, people, what came back."""
+    p, d = schema.posts, schema.deliveries
     counted = (
         select(func.count()).select_from(p).where(p.c.account_id == account_id, p.c.deleted_at.is_(None)),
         select(func.count()).select_from(_files(account_id).subquery()),
         select(func.count())
         .select_from(d.join(schema.activities, schema.activities.c.id == d.c.activity_id))
         .where(schema.activities.c.account_id == account_id),
-        select(func.count()).select_from(f).where(f.c.account_id == account_id, f.c.ended_at.is_(None)),
-        select(func.count()).select_from(r).where(r.c.account_id == account_id, r.c.undone_at.is_(None)),
-        select(func.count()).select_from(a).where(a.c.account_id == account_id, a.c.deleted_at.is_(None)),
     )
-    return sum(tx.execute(query).scalar_one() for query in counted)
+    gathered = sum(belongings.count(tx, kind, account_id) for kind in belongings.KINDS)
+    return gathered + sum(tx.execute(query).scalar_one() for query in counted)
 
 
 def files(tx: Tx, account_id: int) -> Iterator[StoredFile]:

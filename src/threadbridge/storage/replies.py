@@ -10,38 +10,97 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Integer, Row, Select, bindparam, func, not_, or_, select, update
 
 from threadbridge.domain.people import Reply
 from threadbridge.storage import schema
 from threadbridge.storage.accounts import touch
+from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
 _CHUNK = 500
 
+_HELD = Prepared(lambda _: select(schema.replies.c.id).where(schema.replies.c.uri == bindparam("held")))
+_NEW_REPLY = Prepared(
+    lambda insert: insert(schema.replies),
+    [
+        "account_id", "post_id", "uri", "peer_uri", "url", "html", "published", "updated", "public", "original",
+        "received_at", "copy_of",
+    ],
+)  # fmt: skip
+_COUNT_REPLY = Prepared(
+    lambda _: (
+        update(schema.posts)
+        .where(schema.posts.c.id == bindparam("post"))
+        .values(replies_count=schema.posts.c.replies_count + bindparam("by", type_=Integer()))
+    )
+)
 
-def add(tx: Tx, account_id: int, reply: Reply, original: str) -> bool:
-    """Keep an answer; False if its id is known (also as deleted: a deleted id is never used again)."""
-    a = schema.replies
-    if tx.execute(select(a.c.id).where(a.c.uri == reply.uri)).first() is not None:
+
+def add(tx: Tx, account_id: int, reply: Reply, original: str, *, copy_of: str | None = None) -> bool:
+    """Keep an answer, with the address of what a bridge says that it is a copy of; False if its id is known (also as
+    deleted: a deleted id is never used again)."""
+    if _HELD.first(tx, held=reply.uri) is not None:
         return False
-    tx.execute(
-        insert(a).values(
-            account_id=account_id,
-            post_id=reply.post_id,
-            uri=reply.uri,
-            peer_uri=reply.peer_uri,
-            url=reply.url,
-            html=reply.html,
-            published=reply.published,
-            updated=reply.updated,
-            public=reply.public,
-            original=original,
-            received_at=tx.now,
-        )
+    _NEW_REPLY.run(
+        tx,
+        account_id=account_id,
+        post_id=reply.post_id,
+        uri=reply.uri,
+        peer_uri=reply.peer_uri,
+        url=reply.url,
+        html=reply.html,
+        published=reply.published,
+        updated=reply.updated,
+        public=reply.public,
+        original=original,
+        received_at=tx.now,
+        copy_of=copy_of,
     )
     _count_reply(tx, account_id, reply.post_id, +1)
     return True
+
+
+def is_told(tx: Tx, post_id: int, copy_of: str) -> bool:
+    """Whether an answer came already over another bridge, or is here itself."""
+    a = schema.replies
+    same = or_(a.c.copy_of == copy_of, a.c.uri == copy_of, a.c.url == copy_of)
+    found = select(a.c.id).where(a.c.post_id == post_id, a.c.deleted_at.is_(None), same)
+    return tx.execute(found.limit(1)).first() is not None
+
+
+def unlooked(tx: Tx, post_id: int, own_base: str, *, limit: int) -> list[str]:
+    """Public answers to a post, from other servers, to which nobody has looked for answers yet."""
+    a = schema.replies
+    rows = tx.execute(
+        select(a.c.uri)
+        .where(
+            a.c.post_id == post_id,
+            a.c.public,
+            a.c.deleted_at.is_(None),
+            a.c.hidden.is_(None),
+            a.c.looked_at.is_(None),
+            not_(a.c.uri.startswith(own_base + "/", autoescape=True)),
+        )
+        .order_by(a.c.id)
+        .limit(limit)
+    )
+    return [row.uri for row in rows]
+
+
+def looked(tx: Tx, uri: str) -> None:
+    """The answers to an answer were looked for."""
+    a = schema.replies
+    tx.execute(update(a).where(a.c.uri == uri).values(looked_at=tx.now))
+
+
+def remove_some_of(tx: Tx, peer_uri: str, *, limit: int) -> int:
+    """Delete up to `limit` answers by somebody who is gone; returns how many."""
+    a = schema.replies
+    rows = tx.execute(select(a.c.uri).where(a.c.peer_uri == peer_uri, a.c.deleted_at.is_(None)).limit(limit)).all()
+    for row in rows:
+        remove(tx, row.uri, peer_uri)
+    return len(rows)
 
 
 def edit(tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime, public: bool, original: str) -> bool:
@@ -66,30 +125,36 @@ def remove(tx: Tx, uri: str, peer_uri: str) -> bool:
         update(a)
         .where(a.c.uri == uri, a.c.peer_uri == peer_uri, a.c.deleted_at.is_(None))
         .values(deleted_at=tx.now, html="", original="")
-        .returning(a.c.account_id, a.c.post_id)
+        .returning(a.c.account_id, a.c.post_id, a.c.hidden)
     ).first()
     if row is None:
         return False
-    _count_reply(tx, row.account_id, row.post_id, -1)
+    if row.hidden is None:
+        _count_reply(tx, row.account_id, row.post_id, -1)
     return True
 
 
 def known(tx: Tx, uri: str) -> bool:
     """Whether an object id is one of the answers held here, deleted or not."""
-    a = schema.replies
-    return tx.execute(select(a.c.id).where(a.c.uri == uri)).first() is not None
+    return _HELD.first(tx, held=uri) is not None
+
+
+_PLACE = Prepared(
+    lambda _: select(schema.replies.c.account_id, schema.replies.c.post_id, schema.replies.c.hidden).where(
+        schema.replies.c.uri == bindparam("uri"), schema.replies.c.deleted_at.is_(None)
+    )
+)
 
 
 def target(tx: Tx, uri: str) -> tuple[int, int] | None:
     """(account id, post id) under which an answer stands, so that an answer to it finds its place too."""
-    a = schema.replies
-    row = tx.execute(select(a.c.account_id, a.c.post_id).where(a.c.uri == uri, a.c.deleted_at.is_(None))).first()
-    return (row.account_id, row.post_id) if row else None
+    row = _PLACE.first(tx, uri=uri)
+    # What hangs below somebody who is suspended here would stand alone.
+    return (row.account_id, row.post_id) if row and row.hidden != "suspended" else None
 
 
 def _count_reply(tx: Tx, account_id: int, post_id: int, by: int) -> None:
-    p = schema.posts
-    tx.execute(update(p).where(p.c.id == post_id).values(replies_count=p.c.replies_count + by))
+    _COUNT_REPLY.run(tx, post=post_id, by=by)
     touch(tx, account_id, figures_only=True)
 
 
@@ -98,7 +163,7 @@ def _replies() -> Select[Any]:
     return (
         select(a, p.c.handle, p.c.name, p.c.url.label("author_url"))
         .join(p, p.c.uri == a.c.peer_uri)
-        .where(a.c.deleted_at.is_(None))
+        .where(a.c.deleted_at.is_(None), a.c.hidden.is_(None))
     )
 
 
@@ -133,7 +198,7 @@ def uris(tx: Tx, post_ids: Sequence[int], limit: int = 50) -> dict[int, list[str
     place = func.row_number().over(partition_by=a.c.post_id, order_by=(a.c.published, a.c.id)).label("place")
     ranked = (
         select(a.c.post_id, a.c.uri, place)
-        .where(a.c.post_id.in_(post_ids), a.c.public, a.c.deleted_at.is_(None))
+        .where(a.c.post_id.in_(post_ids), a.c.public, a.c.deleted_at.is_(None), a.c.hidden.is_(None))
         .subquery()
     )
     held: dict[int, list[str]] = {}

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
@@ -102,8 +103,82 @@ accounts = _table(
     Column("posts_count", Integer, nullable=False, server_default=text("0")),
     Column("revision", BigInteger, nullable=False, server_default=text("1")),
     Column("changed_at", Moment, nullable=False, index=True),
+    Column("approves_followers", Boolean, nullable=False, server_default=false()),
+    Column("header", String(64)),
+    Column("header_alt", Text, nullable=False, server_default=text("''")),
+    Column("avatar_alt", Text, nullable=False, server_default=text("''")),
+    Column("indexable", Boolean, nullable=False, server_default=text("true")),
+    Column("bridge_line", Text),
+    Column("credit_domains", Text, nullable=False, server_default=text("''")),
+    Column("featured_count", Integer, nullable=False, server_default=text("5")),
+    Column("domain", String(255)),
+    Column("announced", String(64)),
+    Column("announced_at", Moment),
 )
-"""One row per bridged account; `id` is in every public address and is never used twice."""
+"""One row per bridged account; `id` is in every public address and is never used twice. `bridge_line` is the owner's
+wording of the line that says what this is (NULL: ours; empty: a field says it), `domain` the own domain that both
+sides agreed to, `announced` the hash of the actor document that followers were told last."""
+
+profile_fields = _table(
+    "profile_fields",
+    _account(primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("verified_at", Moment),
+    Column("checked_at", Moment),
+    Column("trouble", Text),
+)
+"""What the owner put on the profile. A value that is an address is `verified_at` a time when the page there linked
+back with rel=me; `trouble` says why it is not."""
+
+aliases = _table(
+    "aliases",
+    _account(primary_key=True),
+    Column("uri", String(2048), primary_key=True),
+    Column("handle", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("added_at", Moment, nullable=False),
+)
+"""Other actors that the owner says are the same person; from there followers may be brought here."""
+
+account_domains = _table(
+    "account_domains",
+    _account(primary_key=True),
+    Column("domain", String(255), nullable=False),
+    Column("set_at", Moment, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("confirmed_at", Moment),
+    Column("checked_at", Moment),
+    Column("broken_since", Moment),
+    Column("findings", Text, nullable=False, server_default=text("'[]'")),
+    CheckConstraint("state IN ('asked','confirmed','broken')", name="state"),
+)
+"""The own domain an owner wants to be found under, and what the last look at it found (JSON)."""
+
+former_handles = _table(
+    "former_handles",
+    Column("handle", String(64), primary_key=True),
+    _account(index=True),
+    Column("left_at", Moment, nullable=False),
+)
+"""Handles that accounts had before: found by WebFinger still, and never given to anybody else."""
+
+farewells = _table(
+    "farewells",
+    _account(primary_key=True),
+    Column("asked_at", Moment, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("state_before", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("activity_id", _Id, ForeignKey("activities.id")),
+    Column("told_at", Moment),
+    Column("erased_at", Moment),
+    CheckConstraint("phase IN ('cooling','telling','keeping','erasing','done')", name="phase"),
+)
+"""Deletions of accounts: asked for, told to everybody (`activity_id` is the Delete), the key kept for a while, texts
+and media erased. The account's row, its posts' rows and its handles stay for ever, emptied."""
 
 account_states = _table(
     "account_states",
@@ -128,12 +203,37 @@ consents = _table(
 account_keys = _table(
     "account_keys",
     _id(),
-    Column("account_id", _Id, ForeignKey("accounts.id"), unique=True),
+    Column("account_id", _Id, ForeignKey("accounts.id")),
+    Column("kind", String(8), nullable=False),
+    Column("fragment", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
     Column("public_pem", Text, nullable=False),
     Column("sealed_private", LargeBinary, nullable=False),
     Column("created_at", Moment, nullable=False),
+    UniqueConstraint("account_id", "fragment"),
 )
-"""RSA keys; `account_id` NULL is the instance actor. The private half is sealed (see vault)."""
+"""Signing keys; `account_id` NULL is the instance actor. `kind` is 'rsa' (requests) or 'ed25519' (proofs); one of
+each kind is 'current', another may be 'next' or 'old' while keys change over, and is 'retired' afterwards.
+`fragment` ends the id under which the key is published, and is never used again. The private half is sealed (see
+vault)."""
+
+key_rotations = _table(
+    "key_rotations",
+    _id(),
+    _account(index=True),
+    Column("state", String(16), nullable=False),
+    Column("old_key_id", _Id, ForeignKey("account_keys.id"), nullable=False),
+    Column("new_key_id", _Id, ForeignKey("account_keys.id"), nullable=False),
+    Column("update_id", _Id, ForeignKey("activities.id")),
+    Column("probe_id", _Id, ForeignKey("activities.id")),
+    Column("restore_id", _Id, ForeignKey("activities.id")),
+    Column("reason", Text, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+)
+"""Changes of an account's RSA key: 'trying' at a few hosts, 'spreading' to all, 'done'; or 'restoring' the old key
+where the new one had been told, then 'rolled_back'. `update_id` told the new key, `probe_id` was signed with it,
+`restore_id` took it back; `reason` says in words how it stands."""
 
 pins = _table(
     "pins",
@@ -158,6 +258,7 @@ connections = _table(
     Column("last_new_at", Moment),
     Column("profile_read_at", Moment),
     Column("speaks_since", Moment),
+    Column("username", String(128)),
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("trouble", String(32)),
     Column("trouble_text", Text),
@@ -176,6 +277,7 @@ origins = _table(
     Column("fingerprint", String(64), nullable=False),
     Column("seen_at", Moment, nullable=False),
     UniqueConstraint("account_id", "source", "native_id"),
+    Index("ix_origins_native", "source", "native_id"),
 )
 """Which source post a post of ours is. A post read from the API and found again in a download has two rows."""
 
@@ -223,6 +325,12 @@ posts = _table(
     Column("likes_count", Integer, nullable=False, server_default=text("0")),
     Column("shares_count", Integer, nullable=False, server_default=text("0")),
     Column("replies_count", Integer, nullable=False, server_default=text("0")),
+    Column("audience", String(32)),
+    Column("reply_rule", String(16)),
+    Column("quote_rule", String(16)),
+    Column("announced_uri", String(2048)),
+    Column("announced_author", String(2048)),
+    Column("quotes_count", Integer, nullable=False, server_default=text("0")),
     Index("ix_posts_timeline", "account_id", "published", "id"),
 )
 """Posts of our accounts. `thread_id` is the first post of the owner's own thread, NULL for that post itself. A
@@ -285,13 +393,28 @@ peers = _table(
     Column("url", Text),
     Column("inbox", Text, nullable=False),
     Column("shared_inbox", Text),
-    Column("key_id", String(2048), nullable=False, unique=True),
-    Column("key_pem", Text, nullable=False),
     Column("moved_to", Text),
     Column("fetched_at", Moment, nullable=False),
     Column("gone_at", Moment),
+    Column("original", String(2048)),
+    Column("moved_at", Moment),
+    Column("missing_since", Moment),
 )
-"""Remote actors whose key we have verified something with."""
+"""Remote actors whose key we have verified something with. `original` is whom a bridge says that it stands for
+(FEP-fffd); `moved_at` is when a Move of theirs was confirmed; `missing_since` when their document was first not
+found, while that lasts."""
+
+peer_keys = _table(
+    "peer_keys",
+    Column("key_id", String(2048), primary_key=True),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False, index=True),
+    Column("kind", String(8), nullable=False),
+    Column("public_pem", Text, nullable=False),
+    Column("asserts", Boolean, nullable=False),
+    Column("fetched_at", Moment, nullable=False),
+)
+"""The keys of remote actors, as their documents list them: 'rsa' or 'ed25519'. One with `asserts` (FEP-521a) is good
+for integrity proofs. A key id belongs to one actor."""
 
 followers = _table(
     "followers",
@@ -303,11 +426,35 @@ followers = _table(
     Column("since", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("ended_by", String(32)),
+    Column("carried_to", String(2048)),
     UniqueConstraint("account_id", "peer_uri"),
     Index("ix_followers_reach", "account_id", "ended_at", "id"),
     Index("ix_followers_peer", "peer_uri"),
+    Index(
+        "ix_followers_carried",
+        "carried_to",
+        sqlite_where=text("carried_to IS NOT NULL"),
+        postgresql_where=text("carried_to IS NOT NULL"),
+    ),
 )
-"""Who follows; `inbox` is where their copy goes (the shared inbox if they have one)."""
+"""Who follows; `inbox` is where their copy goes (the shared inbox if they have one). `carried_to` is the account to
+which a follower has moved, whose own Follow is awaited."""
+
+follow_requests = _table(
+    "follow_requests",
+    _id(),
+    _account(),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False),
+    Column("follow_uri", String(2048), nullable=False),
+    Column("asked_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("outcome", String(16)),
+    UniqueConstraint("account_id", "peer_uri"),
+    Index("ix_follow_requests_waiting", "account_id", "ended_at", "id"),
+    Index("ix_follow_requests_peer", "peer_uri"),
+)
+"""Follows of an account that approves its followers by hand; `outcome` is NULL while they wait, then 'approved',
+'rejected' or 'withdrawn'."""
 
 reactions = _table(
     "reactions",
@@ -319,11 +466,17 @@ reactions = _table(
     Column("activity_uri", String(2048), nullable=False, index=True),
     Column("at", Moment, nullable=False),
     Column("undone_at", Moment),
-    UniqueConstraint("post_id", "kind", "peer_uri"),
+    Column("parked", String(16)),
+    Column("emoji", String(128), nullable=False, server_default=text("''")),
+    Column("person", String(2048), nullable=False),
+    UniqueConstraint("post_id", "kind", "peer_uri", "emoji"),
+    Index("ix_reactions_person", "post_id", "kind", "person"),
     Index("ix_reactions_account", "account_id", "id"),
     Index("ix_reactions_peer", "peer_uri"),
 )
-"""Likes and boosts of our posts: one per person and kind; counted while `undone_at` is NULL."""
+"""Likes and boosts of our posts: one per person, kind and emoji ('' for a plain one). `person` is the actor, or whom
+a bridge says that it stands for; each person counts once while a row of theirs has no `undone_at`. `parked` says
+that a rule of ours ended it ('suspended' or 'limited'): it comes back with the end of that rule."""
 
 replies = _table(
     "replies",
@@ -340,20 +493,141 @@ replies = _table(
     Column("original", Text, nullable=False),
     Column("received_at", Moment, nullable=False),
     Column("deleted_at", Moment),
+    Column("hidden", String(16)),
+    Column("shown", Boolean, nullable=False, server_default=false()),
+    Column("copy_of", Text),
+    Column("looked_at", Moment),
     Index("ix_replies_post", "post_id", "id"),
     Index("ix_replies_account", "account_id", "id"),
     Index("ix_replies_peer", "peer_uri"),
 )
-"""Answers from the Fediverse. `original` is the object as it came; both texts are emptied on deletion."""
+"""Answers from the Fediverse. `original` is the object as it came; both texts are emptied on deletion. `hidden` says
+which rule of ours keeps it from the pages ('suspended' or 'limited'), and then it is not counted; `shown` that the
+owner shows it although its author is limited. `copy_of` is the address of what a bridge says that this is a copy of;
+`looked_at` is when the answers to it were last looked for."""
+
+mentions = _table(
+    "mentions",
+    _id(),
+    _account(),
+    Column("uri", String(2048), nullable=False),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False),
+    Column("url", Text),
+    Column("html", Text, nullable=False),
+    Column("in_reply_to", String(2048)),
+    Column("published", Moment, nullable=False),
+    Column("updated", Moment),
+    Column("public", Boolean, nullable=False),
+    Column("original", Text, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("deleted_at", Moment),
+    Column("hidden", String(16)),
+    UniqueConstraint("uri", "account_id"),
+    Index("ix_mentions_account", "account_id", "id"),
+    Index("ix_mentions_parent", "in_reply_to"),
+    Index("ix_mentions_peer", "peer_uri"),
+)
+"""Posts that name an account of ours and answer none of its posts, as far as we know. One that turns out to answer
+one of them becomes a row of `replies`; both texts are emptied on deletion. `hidden` is 'suspended' while a rule of
+ours keeps it from the owner's pages."""
+
+relays = _table(
+    "relays",
+    _id(),
+    Column("address", String(2048), nullable=False, unique=True),
+    Column("inbox", Text, nullable=False),
+    Column("actor_uri", String(2048)),
+    Column("follow_uri", String(2048), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("asked_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+)
+"""Relays that the operator subscribed to: `address` as given, `state` 'waiting', 'accepted', 'rejected' or 'removed'.
+`actor_uri` is the relay's actor: followed itself (LitePub), or learnt from its Accept (Mastodon's way)."""
+
+# ── what posts say about each other ──────────────────────────────────────────────────────────────────────────────
+
+post_rules = _table(
+    "post_rules",
+    Column("account_id", _Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("replies", String(16), nullable=False),
+    Column("quotes", String(16), nullable=False),
+    Column("spoiler_words", String(200), nullable=False),
+    Column("link_cards", Boolean, nullable=False),
+    Column("own_pages", Boolean, nullable=False),
+)
+"""What an owner chose for all posts (`domain.rules`); no row for the usual."""
+
+quotes = _table(
+    "quotes",
+    _id(),
+    _account(),
+    Column("post_id", _Id, ForeignKey("posts.id"), nullable=False),
+    Column("uri", String(2048), nullable=False, unique=True),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri")),
+    Column("by_post_id", _Id, ForeignKey("posts.id"), index=True),
+    Column("request_uri", String(2048), index=True),
+    Column("state", String(16), nullable=False),
+    Column("url", Text),
+    Column("html", Text, nullable=False),
+    Column("public", Boolean, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("hidden", String(16)),
+    Index("ix_quotes_post", "post_id", "id"),
+    Index("ix_quotes_account", "account_id", "id"),
+    Index("ix_quotes_peer", "peer_uri"),
+)
+"""Posts that quote ours; the number of a row is in the address of its authorization, so rows are never removed.
+`hidden` is as in `replies`: such a quote is not shown and not counted."""
+
+quotings = _table(
+    "quotings",
+    Column("post_id", _Id, ForeignKey("posts.id"), primary_key=True),
+    Column("uri", String(2048), nullable=False),
+    Column("author", String(2048), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("request_uri", String(2048), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("stamp", String(2048), index=True),
+    Column("asked_at", Moment, nullable=False),
+)
+"""Posts of ours that quote somebody elsewhere, and whether they let us: 'asked', 'accepted', 'refused', 'revoked'."""
+
+votes = _table(
+    "votes",
+    _id(),
+    _account(),
+    Column("post_id", _Id, ForeignKey("posts.id"), nullable=False),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False, index=True),
+    Column("choice", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    UniqueConstraint("post_id", "peer_uri"),
+)
+"""Votes from the Fediverse on our polls, one per person; `choice` is the option's place, counted from 0."""
+
+approvals = _table(
+    "approvals",
+    _id(),
+    _account(),
+    Column("post_id", _Id, ForeignKey("posts.id"), nullable=False),
+    Column("uri", String(2048), nullable=False, unique=True),
+    Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("ended_at", Moment),
+)
+"""Answers that were let through to a post which not everybody may answer; their authorization has the number."""
 
 seen_activities = _table(
     "seen_activities",
-    Column("uri", String(2048), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("uri", String(2048), nullable=False),
     Column("peer_uri", String(2048), nullable=False),
     Column("outcome", String(32), nullable=False),
     Column("at", Moment, nullable=False, index=True),
 )
-"""Activity ids that have had their effect: each has it once, however often and from wherever it arrives."""
+"""Activity ids that have had their effect: each has it once per actor, however often and from wherever it arrives.
+`key` is the SHA-256 of id and actor: the two together are longer than an index of PostgreSQL holds."""
 
 dropped = _table(
     "dropped",
@@ -377,6 +651,69 @@ decisions = _table(
 )
 """What this server refused or decided by itself, for the operator and, where `account_id` is set, for the owner whom
 it concerns: `kind` is the verb or the door, `subject` the id of whom or what it is about. Kept for thirty days."""
+
+block_lists = _table(
+    "block_lists",
+    _id(),
+    Column("url", String(2048), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("severity_cap", String(16), nullable=False),
+    Column("entries", Integer, nullable=False, server_default=text("0")),
+    Column("etag", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("asked_at", Moment),
+    Column("taken_at", Moment),
+    Column("trouble", Text),
+)
+"""Lists of blocked servers that the operator follows. `taken_at` is when its entries were last taken over, `trouble`
+why the latest attempt changed nothing."""
+
+blocks = _table(
+    "blocks",
+    _id(),
+    Column("account_id", _Id, ForeignKey("accounts.id")),
+    Column("list_id", _Id, ForeignKey("block_lists.id")),
+    Column("held_by", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(2048), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("reject_media", Boolean, nullable=False),
+    Column("reject_reports", Boolean, nullable=False),
+    Column("obfuscate", Boolean, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("held_by", "kind", "subject"),
+    Index("ix_blocks_subject", "subject"),
+    Index("ix_blocks_kind", "kind", "account_id"),
+)
+"""Rules about who may speak here. `held_by` is 'operator', 'setting' (allow-list mode), 'list:<id>' or
+'owner:<account id>', so that each holder has one rule per subject; `kind` is 'actor', 'domain' or 'keyword',
+`severity` 'allow', 'limit' or 'suspend'. What follows from them is decided in `domain.blocks`."""
+
+reports = _table(
+    "reports",
+    _id(),
+    Column("direction", String(8), nullable=False),
+    Column("account_id", _Id, ForeignKey("accounts.id")),
+    Column("uri", String(2048), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("by", String(2048), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("subject", String(2048), nullable=False),
+    Column("objects", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("times", Integer, nullable=False, server_default=text("1")),
+    Column("created_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    Column("resolved_at", Moment),
+    Column("resolution", Text),
+    Index("ix_reports_digest", "digest", "resolved_at"),
+    Index("ix_reports_open", "resolved_at", "id"),
+)
+"""Complaints (Flag): 'in' about our accounts, for the operator alone, and 'out' by an owner (`account_id`) or the
+operator about somebody elsewhere. `objects` is a JSON list of ids; while one is open, the same again only raises
+`times` (`digest` is equal)."""
 
 # ── what goes out ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -443,12 +780,16 @@ hosts = _table(
     Column("asked_until", Moment),
     Column("scheme", String(16)),
     Column("scheme_at", Moment),
+    Column("scheme_asked", Text),
+    Column("scheme_evidence", Text),
     Column("last_delivered_at", Moment),
     Column("last_heard_at", Moment),
     Column("last_trouble", Text),
 )
 """One memory per inbox host (name and port): breaker, signature scheme, last success in each direction. Nothing is
-sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After)."""
+sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After). `scheme` is the kind of signature
+it took at `scheme_at`, `scheme_asked` what its Accept-Signature wanted, `scheme_evidence` what was refused before and
+what was accepted then, in words."""
 
 jobs = _table(
     "jobs",

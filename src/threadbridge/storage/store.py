@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _BATCH = 128
+_READS = 8
 _BUSY_MILLISECONDS = 10_000
 _ATTEMPTS = 5
 
@@ -57,6 +58,14 @@ class Tx:
     now: datetime
     touched: set[int] = field(default_factory=set)
     """Accounts whose public documents changed so that no stale copy may be served after the commit."""
+    _driver: Any = field(default=None, repr=False)
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection, inside this transaction; for `prepared` only."""
+        if self._driver is None:
+            self._driver = self.connection.connection.driver_connection
+        return self._driver
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one Core statement."""
@@ -84,6 +93,8 @@ class Store:
         self._listeners: list[TouchedListener] = []
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="store")
         self._writer = _Writer(self) if engine.dialect.name == "sqlite" else None
+        self._gathered: Gathered = {}
+        self._wanted: Gathered = {}
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], datetime] = _utc_now) -> Store:
@@ -134,23 +145,55 @@ class Store:
 
     async def transact(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(tx, …)` in a transaction in another thread; durable when this returns."""
-        if self._writer is not None:
-            return await asyncio.wrap_future(self._writer.submit(work, args, kwargs))
         loop = asyncio.get_running_loop()
+        if self._writer is not None:
+            promise: asyncio.Future[T] = loop.create_future()
+            self._gather(_Task(work, args, kwargs, promise, loop), self._gathered, self._writer.submit)
+            return await promise
         return await loop.run_in_executor(self._pool, lambda: self.transact_now(work, *args, **kwargs))
+
+    def _gather(self, task: _Task, gathered: Gathered, submit: Callable[[list[_Task]], None]) -> None:
+        """Hand over to other threads what one turn of the event loop has brought together: all threads share one
+        interpreter, and pass it to and fro with every statement while several have something to do."""
+        assert task.loop is not None
+        if task.loop not in gathered:
+            gathered[task.loop] = []
+            task.loop.call_soon(_hand_over, gathered, task.loop, submit)
+        gathered[task.loop].append(task)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(tx, …)` against a consistent snapshot in another thread; writing raises."""
         loop = asyncio.get_running_loop()
+        if self._writer is not None:
+            promise: asyncio.Future[T] = loop.create_future()
+            self._gather(_Task(work, args, kwargs, promise, loop), self._wanted, self._submit_reads)
+            return await promise
         return await loop.run_in_executor(self._pool, lambda: self.read_now(work, *args, **kwargs))
+
+    def _submit_reads(self, tasks: list[_Task]) -> None:
+        for start in range(0, len(tasks), _READS):
+            self._pool.submit(self._read_some, tasks[start : start + _READS])
+
+    def _read_some(self, tasks: list[_Task]) -> None:
+        """Several small readings from one snapshot, since opening it costs more than they do."""
+        outcomes: list[_Outcome] = []
+        begun = [task for task in tasks if task.begins()]
+        try:
+            with self.snapshot() as tx:
+                for task in begun:
+                    outcomes += [_read_one(task, Tx(tx.connection, tx.now))]
+        except Exception as error:
+            outcomes += [(task, None, error) for task in begun[len(outcomes) :]]
+        _answer(outcomes)
 
     # ── from commands and threads ────────────────────────────────────────────────────────────────────────────────
 
     def transact_now(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`transact` for code that is not async."""
         if self._writer is not None:
-            result: T = self._writer.submit(work, args, kwargs).result()
-            return result
+            promise: Future[T] = Future()
+            self._writer.submit([_Task(work, args, kwargs, promise)])
+            return promise.result()
         for attempt in range(_ATTEMPTS):
             try:
                 with self.engine.begin() as connection:
@@ -264,16 +307,15 @@ class _Writer:
         self._lock = threading.Lock()
         self._closed = False
 
-    def submit(self, work: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        task = _Task(work, args, kwargs, Future())
+    def submit(self, tasks: list[_Task]) -> None:
         with self._lock:
             if self._closed:
                 raise Unavailable("The server is shutting down")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
                 self._thread.start()
-            self._queue.put(task)
-        return task.future
+            for task in tasks:
+                self._queue.put(task)
 
     def close(self) -> None:
         with self._lock:
@@ -309,10 +351,10 @@ class _Writer:
                     connection.invalidate()
                     connection.close()
                     connection = None
+                if isinstance(error, sqlite3.Error):
+                    error = exc.OperationalError(None, None, error)
                 failure = _explained(error) if isinstance(error, exc.DBAPIError) else error
-                for task in batch:
-                    if not task.future.done():
-                        task.future.set_exception(failure)
+                _answer([(task, None, failure) for task in batch])
             if closing:
                 break
         if connection is not None:
@@ -320,40 +362,94 @@ class _Writer:
 
     def _commit(self, connection: Connection, batch: list[_Task]) -> None:
         touched: set[int] = set()
-        outcomes: list[tuple[_Task, Any, Exception | None]] = []
+        outcomes: list[_Outcome] = []
         now = self._store.clock()
         with connection.begin():
+            driver = connection.connection.driver_connection
+            assert driver is not None
             for task in batch:
-                if not task.future.set_running_or_notify_cancel():
+                if not task.begins():
                     continue
-                tx = Tx(connection, now)
-                connection.exec_driver_sql("SAVEPOINT work")
+                tx = Tx(connection, now, _driver=driver)
+                driver.execute("SAVEPOINT work")
                 try:
                     result = task.work(tx, *task.args, **task.kwargs)
                 except Exception as error:
                     if not _in_transaction(connection):
                         # SQLite itself has undone everything (the disk is full): nothing of the batch is left.
                         raise
-                    connection.exec_driver_sql("ROLLBACK TO work")
+                    driver.execute("ROLLBACK TO work")
                     outcomes.append((task, None, _explained(error) if isinstance(error, exc.DBAPIError) else error))
                 else:
                     outcomes.append((task, result, None))
                     touched |= tx.touched
-                connection.exec_driver_sql("RELEASE work")
+                driver.execute("RELEASE work")
         self._store._tell(touched)
-        for task, result, failure in outcomes:
-            if failure is not None:
-                task.future.set_exception(failure)
-            else:
-                task.future.set_result(result)
+        _answer(outcomes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """Work that waits for its turn; `loop` is that of an asyncio promise."""
+
     work: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    future: Future[Any]
+    promise: Future[Any] | asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def begins(self) -> bool:
+        """False when whoever asked has gone away meanwhile."""
+        if isinstance(self.promise, Future):
+            return self.promise.set_running_or_notify_cancel()
+        return not self.promise.cancelled()
+
+
+_Outcome = tuple[_Task, Any, BaseException | None]
+Gathered = dict[asyncio.AbstractEventLoop, list[_Task]]
+
+
+def _hand_over(gathered: Gathered, loop: asyncio.AbstractEventLoop, submit: Callable[[list[_Task]], None]) -> None:
+    tasks = gathered.pop(loop)
+    try:
+        submit(tasks)
+    except (Unavailable, RuntimeError) as error:
+        # Closed, or (the pool of readers says so in its own way) closing.
+        failure = error if isinstance(error, Unavailable) else Unavailable("The server is shutting down")
+        _fulfil([(task, None, failure) for task in tasks])
+
+
+def _read_one(task: _Task, tx: Tx) -> _Outcome:
+    try:
+        return task, task.work(tx, *task.args, **task.kwargs), None
+    except Exception as error:
+        return task, None, _explained(error) if isinstance(error, exc.DBAPIError) else error
+
+
+def _answer(outcomes: list[_Outcome]) -> None:
+    """Tell everybody what became of their work: an event loop is woken once for all of its promises, since waking it
+    costs more than a statement does."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        loop = outcome[0].loop
+        if loop is None:
+            _fulfil([outcome])
+        else:
+            by_loop.setdefault(loop, []).append(outcome)
+    for loop, theirs in by_loop.items():
+        # A loop that was closed meanwhile has nobody left who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_fulfil, theirs)
+
+
+def _fulfil(outcomes: list[_Outcome]) -> None:
+    for task, result, failure in outcomes:
+        if task.promise.done():
+            continue
+        if failure is not None:
+            task.promise.set_exception(failure)
+        else:
+            task.promise.set_result(result)
 
 
 def _in_transaction(connection: Connection) -> bool:

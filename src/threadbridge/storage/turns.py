@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, or_, select, true, update
 
 from threadbridge.storage import hosts, schema
+from threadbridge.storage.hosts import Taken
 from threadbridge.storage.ledger import LANE_ANSWER, LANE_BULK, LANE_CHANGE, LANE_POST
 from threadbridge.storage.store import Tx
 
@@ -41,7 +42,8 @@ class Claimed:
     attempts: int
     created_at: datetime
     kind: str
-    scheme: str | None
+    taken: Taken | None
+    """The kind of signature that the host is known to accept."""
     status: int | None = None
     """What the attempt before was answered."""
 
@@ -232,7 +234,7 @@ def _leased(tx: Tx, ids: Sequence[int], lease_seconds: float) -> list[Claimed]:
             attempts=row.attempts,
             created_at=row.created_at,
             kind=kinds[row.activity_id],
-            scheme=schemes.get(row.host),
+            taken=schemes.get(row.host),
             status=row.status,
         )
         for row in leased

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from threadbridge.errors import BadConfiguration
@@ -96,7 +96,7 @@ def _make_key_file(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A fresh RSA key pair as PEM (SPKI and PKCS#8)."""
+    """A fresh key pair as PEM (SPKI and PKCS#8)."""
 
     public_pem: str
     private_pem: bytes
@@ -104,7 +104,15 @@ class NewKey:
 
 def new_rsa_key() -> NewKey:
     """RSA-2048, which every server of the Fediverse verifies. Takes 50-200 ms of processor time."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return _new_key(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+def new_ed25519_key() -> NewKey:
+    """Ed25519, for integrity proofs. Takes microseconds."""
+    return _new_key(ed25519.Ed25519PrivateKey.generate())
+
+
+def _new_key(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> NewKey:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

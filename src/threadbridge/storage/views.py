@@ -91,7 +91,7 @@ def answers_to(tx: Tx, post_id: int, *, limit: int, after_id: int = 0) -> list[t
     rows = tx.execute(
         select(a, p.c.handle, p.c.name, p.c.url.label("author_url"))
         .join(p, p.c.uri == a.c.peer_uri)
-        .where(a.c.post_id == post_id, a.c.id > after_id, a.c.public, a.c.deleted_at.is_(None))
+        .where(a.c.post_id == post_id, a.c.id > after_id, a.c.public, a.c.deleted_at.is_(None), a.c.hidden.is_(None))
         .order_by(a.c.id)
         .limit(limit)
     )

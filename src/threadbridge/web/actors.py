@@ -10,48 +10,63 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import ActorCollection, PostCollection
+from threadbridge.domain.accounts import AccountState
 from threadbridge.services import Services
+from threadbridge.storage import accounts
 from threadbridge.storage.store import Tx
 from threadbridge.web import documents
 from threadbridge.web.documents import TombstoneFound
 from threadbridge.web.hot import HotDocuments, Ready
 from threadbridge.web.responses import EVERYWHERE, ReadyResponse, send_ready
+from threadbridge.web.secure import Readers
 
 ACTOR_AGE = 180
 COLLECTION_AGE = 180
 # Pleroma and Akkoma fetch `featured` again and again; Mastodon caches it this long itself.
 FEATURED_AGE = 600
 FIGURES_AGE = 0
+# As short as Mastodon's own: who takes a quote back expects it to be gone.
+STAMP_AGE = 30
 PAGE_SECONDS = 5.0
 
 Build = Callable[..., bytes]
 
 
 class ActivityPub:
-    """Answers with ready documents; `hot` keeps them."""
+    """Answers with ready documents; `hot` keeps them. `readers` decides who may read what belongs to an account."""
 
-    def __init__(self, services: Services, hot: HotDocuments) -> None:
+    def __init__(self, services: Services, hot: HotDocuments, readers: Readers) -> None:
+        self._readers = readers
         self._store = services.store
         self._ids = services.ids
         self._hot = hot
+        self._prover = services.prover
 
     async def serve(
         self, request: Request, account_id: int | None, max_age: int, build: Build, *args: Any, **options: Any
     ) -> Response:
         """The document for this request's target, built by `build(tx, ids, …)` when it is not ready."""
         target = request_target(request)
+        signed = self._readers.secure and account_id is not None
+        if signed and account_id is not None:
+            if build is documents.actor and self._readers.anonymous(request):
+                # Kept under names that no request has: no shortcut by target finds them.
+                build, target = documents.actor_stub, target + b"\n stub"
+            else:
+                await self._readers.admit(request, account_id)
+                target += b"\n signed"
 
         async def built() -> Ready:
             numbers = frozenset() if account_id is None else frozenset({account_id})
             status = 200
             try:
-                body = await self._store.read(self._call, build, args, options)
+                body = await self._store.read(self._call, account_id, build, args, options)
             except TombstoneFound as found:
                 body, status = outgoing.encode(found.document), 410
             return Ready.of(
@@ -61,12 +76,15 @@ class ActivityPub:
                 status=status,
                 account_ids=numbers,
                 lives=None if numbers else 60.0,
+                signed=signed,
             )
 
         return ReadyResponse(await self._hot.get_or_build(target, built))
 
-    def _call(self, tx: Tx, build: Build, args: tuple[Any, ...], options: dict[str, Any]) -> bytes:
-        return build(tx, self._ids, *args, **options)
+    def _call(
+        self, tx: Tx, account_id: int | None, build: Build, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> bytes:
+        return self._prover.proved(tx, account_id, build(tx, self._ids, *args, **options))
 
 
 def request_target(request: Request) -> bytes:
@@ -76,9 +94,9 @@ def request_target(request: Request) -> bytes:
     return raw_path + b"?" + query if query else raw_path
 
 
-def routes(services: Services, hot: HotDocuments) -> list[Route]:
+def routes(services: Services, hot: HotDocuments, readers: Readers) -> list[Route]:
     """Every route that answers with ActivityPub under an id."""
-    ap = ActivityPub(services, hot)
+    ap = ActivityPub(services, hot, readers)
 
     async def instance(request: Request) -> Response:
         return await ap.serve(request, None, 600, documents.instance_actor)
@@ -88,7 +106,21 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
 
     async def actor(request: Request) -> Response:
         number = request.path_params["account"]
-        return await ap.serve(request, number, ACTOR_AGE, documents.actor, number)
+        return await page_of(request) or await ap.serve(request, number, ACTOR_AGE, documents.actor, number)
+
+    async def page_of(request: Request) -> Response | None:
+        """Where a person with a browser is sent who follows an id; nobody else ever is."""
+        accept = ",".join(request.headers.getlist("accept"))
+        if "text/html" not in accept or wants_activity(accept):
+            return None
+        number, post_id = request.path_params["account"], request.path_params.get("post")
+        account = await services.store.read(accounts.by_id, number)
+        if account is None or account.state is AccountState.GONE:
+            return None
+        ids = services.ids
+        page = ids.profile(account.handle) if post_id is None else ids.page(account.handle, post_id)
+        # Kept by no cache: one that overlooks Vary would send servers there, too.
+        return RedirectResponse(page, 302, {"Vary": "Accept", "Cache-Control": "no-store"})
 
     async def outbox(request: Request) -> Response:
         number = request.path_params["account"]
@@ -116,7 +148,7 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
 
     async def post(request: Request) -> Response:
         number, post_id = request.path_params["account"], request.path_params["post"]
-        return await ap.serve(request, number, FIGURES_AGE, documents.note, number, post_id)
+        return await page_of(request) or await ap.serve(request, number, FIGURES_AGE, documents.note, number, post_id)
 
     async def create(request: Request) -> Response:
         number, post_id = request.path_params["account"], request.path_params["post"]
@@ -125,12 +157,19 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
     def about_post(name: PostCollection) -> Callable[[Request], Any]:
         async def collection(request: Request) -> Response:
             number, post_id = request.path_params["account"], request.path_params["post"]
-            page = "page" in request.query_params
+            page, after = "page" in request.query_params, request.query_params.get("after")
             return await ap.serve(
-                request, number, FIGURES_AGE, documents.post_collection, number, post_id, name, page=page
+                request, number, FIGURES_AGE, documents.post_collection, number, post_id, name, page=page, after=after
             )
 
         return collection
+
+    def stamp(build: Build) -> Callable[[Request], Any]:
+        async def authorization(request: Request) -> Response:
+            number, stamp_id = request.path_params["account"], request.path_params["stamp"]
+            return await ap.serve(request, number, STAMP_AGE, build, number, stamp_id)
+
+        return authorization
 
     at, post_at = "/ap/users/{account:number}", "/ap/users/{account:number}/posts/{post:number}"
     return [
@@ -142,7 +181,10 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
         Route(f"{at}/following", people("following"), methods=["GET"]),
         Route(f"{at}/collections/featured", featured, methods=["GET"]),
         Route(f"{at}/collections/tags", tags, methods=["GET"]),
+        Route(f"{at}/quotes/{{stamp:number}}", stamp(documents.quote_stamp), methods=["GET"]),
+        Route(f"{at}/approvals/{{stamp:number}}", stamp(documents.reply_stamp), methods=["GET"]),
         Route(post_at, post, methods=["GET"]),
+        Route(f"{post_at}/context", about_post("context"), methods=["GET"]),
         Route(f"{post_at}/activity", create, methods=["GET"]),
         Route(f"{post_at}/replies", about_post("replies"), methods=["GET"]),
         Route(f"{post_at}/likes", about_post("likes"), methods=["GET"]),
@@ -176,12 +218,15 @@ def wants_activity(accept: str) -> bool:
 
 
 class Negotiated:
-    """A page under a human address that answers with the ActivityPub document when that is asked for."""
+    """A page under a human address that answers with the ActivityPub document when that is asked for; for a post,
+    with the way to it."""
 
-    def __init__(self, page: ASGIApp, services: Services, hot: HotDocuments) -> None:
+    def __init__(self, page: ASGIApp, services: Services, hot: HotDocuments, readers: Readers) -> None:
         self._page = page
-        self._ap = ActivityPub(services, hot)
+        self._readers = readers
+        self._ap = ActivityPub(services, hot, readers)
         self._hot = hot
+        self._ids = services.ids
         self._store = services.store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,14 +260,26 @@ class Negotiated:
 
     async def _document(self, request: Request) -> Response:
         account = await self._store.read(documents.living_by_handle, request.path_params["handle"])
+        await self._readers.admit(request, account.id)
+        signed = self._readers.secure
         post_id = request.path_params.get("post")
         # Not kept under this address: the page is, and one target has one ready answer.
-        build: Build = documents.actor if post_id is None else documents.note
-        args = (account.id,) if post_id is None else (account.id, post_id)
         try:
-            body = await self._store.read(self._ap._call, build, args, {})
+            if post_id is not None:
+                # Sent on rather than answered here: a post's `url` is at its source, and GoToSocial takes a document
+                # only under its id, its `url` or where a redirect ended (search for a pasted page address: 500).
+                await self._store.read(documents.note, self._ids, account.id, post_id)
+                sent_on = {
+                    "Vary": "Accept",
+                    "Cache-Control": "public, max-age=60",
+                    "Access-Control-Allow-Origin": "*",
+                }
+                return RedirectResponse(self._ids.post(account.id, post_id), 302, sent_on)
+            body = await self._store.read(self._ap._call, account.id, documents.actor, (account.id,), {})
         except TombstoneFound as found:
             return ReadyResponse(
-                Ready.of(outgoing.encode(found.document), outgoing.ACTIVITY_JSON, max_age=180, status=410)
+                Ready.of(
+                    outgoing.encode(found.document), outgoing.ACTIVITY_JSON, max_age=180, status=410, signed=signed
+                )
             )
-        return ReadyResponse(Ready.of(body, outgoing.ACTIVITY_JSON, max_age=60))
+        return ReadyResponse(Ready.of(body, outgoing.ACTIVITY_JSON, max_age=60, signed=signed))

@@ -20,13 +20,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadbridge import errors
 from threadbridge.errors import ThreadbridgeError
+from threadbridge.federation import enforcement
 from threadbridge.services import Services
-from threadbridge.storage import accounts
+from threadbridge.signatures import demands
+from threadbridge.storage import keys
 from threadbridge.web import actors, feeds, inbox, mediafiles, owner, pages, wellknown
 from threadbridge.web.actors import Negotiated
-from threadbridge.web.hot import HotDocuments
+from threadbridge.web.hot import HotDocuments, Ready
 from threadbridge.web.render import error_page
 from threadbridge.web.responses import EVERYWHERE, json_error, send_ready
+from threadbridge.web.secure import Readers
+from threadbridge.web.senders import Senders
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +41,7 @@ STATUS: tuple[tuple[type[ThreadbridgeError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.TooMany, 429),
+    (errors.SignatureMalformed, 400),
     (errors.SignatureRefused, 401),
     (errors.SignInNeeded, 401),
     (errors.Forbidden, 403),
@@ -70,36 +75,40 @@ def status_of(error: ThreadbridgeError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def create_app(services: Services) -> ASGIApp:
+def create_app(services: Services) -> Front:
     """The whole web side as one ASGI application."""
     hot = HotDocuments(services.store)
+    senders = Senders(services)
+    readers = Readers(services, senders)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         await hot.start()
+        await services.store.transact(enforcement.restrict_to_allowed, services.config.allow_list)
         yield
         await hot.stop()
+        await senders.turned_away.stop()
 
     async def live(_: Request) -> Response:
         return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
 
     async def ready(_: Request) -> Response:
-        await services.store.read(accounts.has_instance_key)
+        await services.store.read(keys.has_instance_key)
         return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
 
     human = [*feeds.routes(services), *pages.routes(services)]
     for route in human:
         if route.path in ("/@{handle}", "/@{handle}/{post:number}"):
-            route.app = Negotiated(route.app, services, hot)
+            route.app = Negotiated(route.app, services, hot, readers)
     # A bare router: Starlette's application would answer 500 to errors before they reach our map. "No trailing-slash
     # variants": the other spelling is simply not there.
     router = Router(
         routes=[
+            *inbox.routes(services, senders),
             Route("/livez", live, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
             *wellknown.routes(services, hot),
-            *inbox.routes(services),
-            *actors.routes(services, hot),
+            *actors.routes(services, hot, readers),
             *mediafiles.routes(services),
             *owner.routes(services),
             *human,
@@ -123,6 +132,23 @@ class Front:
             names.add(f"{parts.netloc}:{default}")
         self._hosts = frozenset(name.encode() for name in names)
 
+    def at_once(self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> Ready | None:
+        """A ready document for a request without a body, for whoever can write it out without more ado (`server`).
+        None whenever there is anything to decide: then the request goes through `__call__`, as all others do."""
+        if method not in (b"GET", b"HEAD"):
+            return None
+        host = None
+        for name, value in headers:
+            if name == b"host":
+                if host is not None:
+                    return None
+                host = value
+            elif name == b"if-none-match" or (name == b"accept" and b"text/html" in value):
+                return None
+        if host not in self._hosts:
+            return None
+        return self._hot.get(target)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -143,7 +169,7 @@ class Front:
         elif scope["method"] in ("GET", "HEAD"):
             query = scope["query_string"]
             ready = self._hot.get(scope["raw_path"] + b"?" + query if query else scope["raw_path"])
-            if ready is not None:
+            if ready is not None and not _may_want_page(scope):
                 await send_ready(ready, scope, send)
                 return
         await self._route(scope, receive, send)
@@ -186,6 +212,13 @@ class Front:
             await response(scope, receive, watched)
 
 
+def _may_want_page(scope: Scope) -> bool:
+    """Whether a person may have followed an id with a browser: then the route decides, not the ready document."""
+    if not scope["path"].startswith("/ap/"):
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+
+
 def path_for_log(scope: Scope) -> str:
     """The path without its query (links carry signatures), cut."""
     return str(scope["path"])[:200]
@@ -194,6 +227,8 @@ def path_for_log(scope: Scope) -> str:
 def _refusal(scope: Scope, status: int, error: ThreadbridgeError, headers: dict[str, str] | None = None) -> Response:
     """The error as a page for people, as JSON for programs."""
     sent = dict(headers or {})
+    if isinstance(error, errors.SignatureRefused):
+        sent.update(demands.ours(scope["method"]))
     if status in (429, 503):
         sent["Retry-After"] = RETRY_AFTER
     if status == 503:

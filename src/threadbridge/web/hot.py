@@ -43,6 +43,16 @@ class Ready:
     etag: bytes
     accounts: frozenset[int] = frozenset()
     ends_at: float = field(default=float("inf"))
+    head: bytes = field(init=False, repr=False)
+    """`headers` as they stand on the wire, each with its line end."""
+
+    def __post_init__(self) -> None:
+        head = b"".join(b"%s: %s\r\n" % pair for pair in self.headers)
+        # What Starlette and uvicorn refuse one header at a time is refused here for all of them: nothing that is
+        # shown in a header can break out of its line.
+        if head.count(b"\n") != len(self.headers) or head.count(b"\r") != len(self.headers):
+            raise ValueError("a header of a ready document holds a line break")
+        object.__setattr__(self, "head", head)
 
     @classmethod
     def of(
@@ -55,13 +65,15 @@ class Ready:
         account_ids: frozenset[int] = frozenset(),
         lives: float | None = None,
         extra: Mapping[str, str] | None = None,
+        signed: bool = False,
     ) -> Ready:
-        """A public document. `max_age` is for caches in between, `lives` bounds how long we keep it ourselves."""
+        """A public document. `max_age` is for caches in between, `lives` bounds how long we keep it ourselves.
+        `signed`: what stands there depends on who signed the request, and is for that reader's cache alone."""
         etag = b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
         shared: Headers = [
             (b"etag", etag),
-            (b"cache-control", f"public, max-age={max_age}".encode()),
-            (b"vary", b"Accept"),
+            (b"cache-control", f"{'private' if signed else 'public'}, max-age={max_age}".encode()),
+            (b"vary", b"Accept, Signature, Signature-Input" if signed else b"Accept"),
             (b"access-control-allow-origin", b"*"),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"strict-origin-when-cross-origin"),

@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import fields
+from typing import Any
 
 import orjson
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from threadbridge.activitypub import document, incoming
 from threadbridge.activitypub.ids import Ids
@@ -24,17 +29,19 @@ from threadbridge.activitypub.text import host_of
 from threadbridge.errors import (
     Forbidden,
     Invalid,
+    SignatureRefused,
     TimedOut,
     TooLarge,
+    TooMany,
 )
 from threadbridge.federation import inbox
-from threadbridge.federation.heard import Heard, Outcome, PreparedNote, prepare
+from threadbridge.federation.heard import Heard, Outcome, PreparedNote, TurnedAway, prepare
 from threadbridge.federation.react import our_post
 from threadbridge.net.peers import peer_of
 from threadbridge.services import Services, utc_now
-from threadbridge.signatures import schemes
+from threadbridge.signatures import proofs
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import peers, replies
+from threadbridge.storage import mentions, peers, quotes, replies
 from threadbridge.storage.store import Store, Tx
 from threadbridge.web import documents
 from threadbridge.web.senders import FETCH_SECONDS, Known, Senders
@@ -52,11 +59,11 @@ _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/
 class Inbox:
     """Receives activities for every account of this server."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, senders: Senders) -> None:
         self._store: Store = services.store
         self._ids: Ids = services.ids
         self._peers = services.peers
-        self._senders = Senders(services)
+        self._senders = senders
         self._hosts: OrderedDict[str, float] = OrderedDict()
 
     async def personal(self, request: Request) -> Response:
@@ -66,47 +73,101 @@ class Inbox:
 
     async def receive(self, request: Request) -> Response:
         """POST to any inbox. 202 when it was accepted, whether it had an effect or not."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in _JSON_TYPES:
-            raise Invalid("An inbox takes application/activity+json")
-        body = await _read(request)
-        activity = incoming.read(document.decode(body))
+        body, said, activity = await self._read_from(request)
         if await self._is_farewell_of_a_stranger(activity):
             return Response(status_code=202)
-        claim = schemes.read_claim(_as_received(request, body), base_url=self._ids.base, now=utc_now())
-        verified, known = await self._senders.verify(claim)
+        verified, known, claim = await self._senders.proven(request, body)
+        if self._senders.heard(claim):
+            return Response(status_code=202)
+        if verified.actor != activity.actor:
+            # Before anything is fetched for either: who brings it, and who is said to have said it.
+            await self._senders.check_admitted(verified.actor, activity.actor)
         if verified.actor == activity.actor:
-            outcome = await self._own_words(verified, activity, known, body)
+            outcome = await self._own_words(verified, known, activity=activity, body=body)
+        elif vouched := await self._vouched(said, activity):
+            outcome = await self._own_words(*vouched, activity=activity, body=body, brought=True)
         else:
             outcome = await self._forwarded(activity)
+        self._senders.spend(claim)
+        if isinstance(outcome, TurnedAway):
+            log.info("turned away", door=inbox.kind_of(activity), reason=outcome.reason, actor=activity.actor,
+                     activity=activity.id, silently=outcome.silently)  # fmt: skip
+            if not outcome.silently:
+                raise Forbidden("You are not let in here", detail=outcome.reason)
         log.debug("heard", kind=inbox.kind_of(activity), actor=activity.actor, outcome=str(outcome))
         return Response(status_code=202)
+
+    async def _read_from(self, request: Request) -> tuple[bytes, dict[str, Any], Activity]:
+        """What was sent, read. What cannot be read, and what bears no signature, counts against the address that it
+        comes from; an address that has done this too often is not listened to without a signature."""
+        throttle = self._senders.throttle
+        address = throttle.address(request)
+        try:
+            if "signature" not in request.headers:
+                throttle.check_address(address)
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind not in _JSON_TYPES:
+                raise Invalid("An inbox takes application/activity+json")
+            body = await _read(request)
+            said = document.decode(body)
+            return body, said, incoming.read(said)
+        except TooMany as error:
+            self._senders.turned_away.note("address", error.public, address=address)
+            raise
+        except Invalid:
+            throttle.refused(address)
+            raise
 
     # ── who speaks ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _is_farewell_of_a_stranger(self, activity: Activity) -> bool:
-        """Every deletion of an account anywhere is sent to everybody; asking for the key of an unknown one would only
-        ever find 410 (Mastodon answers 202 in the same way)."""
-        if not isinstance(activity, Delete) or activity.object != activity.actor:
+        """Every deletion, and every change, of an account anywhere is sent to everybody; asking for the key of one
+        that we never met would find 410, or news about nobody (Mastodon answers 202 in the same way)."""
+        if isinstance(activity, Delete):
+            about = activity.object
+        elif isinstance(activity, Update):
+            about = activity.object_id
+        else:
+            return False
+        if about != activity.actor:
             return False
         return not await self._store.read(peers.known, activity.actor)
 
+    async def _vouched(self, said: dict[str, Any], activity: Activity) -> tuple[Verified, Known] | None:
+        """Who said what another one brings, when it has an integrity proof that holds (FEP-8b32); None when it has
+        not, or does not concern us. A key is asked for only where the activity could have an effect."""
+        try:
+            claim = proofs.read_proof(said, now=utc_now())
+            if claim is None or not await self._store.read(_may_matter, self._ids, activity):
+                return None
+            return await self._senders.verify(claim)
+        except SignatureRefused as refused:
+            log.info("an integrity proof was not believed", actor=activity.actor, reason=str(refused))
+            return None
+
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _own_words(self, verified: Verified, activity: Activity, known: Known, body: bytes) -> Outcome:
+    async def _own_words(
+        self, verified: Verified, known: Known, *, activity: Activity, body: bytes, brought: bool = False
+    ) -> Outcome:
+        """What the actor says itself. `brought` by somebody else: then its own server has not spoken to us."""
         note: PreparedNote | None = None
         if isinstance(activity, Create | Update):
             if activity.note is not None:
                 note = await _prepared(activity.note, body)
             elif activity.object_kind is None and activity.object_id != activity.actor:
+                await self._senders.check_admitted(activity.object_id)
                 note = await self._at_origin(activity.object_id)
+        elif isinstance(activity, incoming.Request) and activity.note is not None:
+            note = await _prepared(activity.note, body)
         peer, news = known.peer, not known.stored
         if isinstance(activity, Update) and activity.profile is not None:
             peer, news = peer_of(incoming.read_actor(activity.profile)), True
             self._senders.forget(verified.key_id)
-        heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=self._is_news(host_of(peer.inbox)))
+        awake = not brought and self._is_news(host_of(peer.inbox))
+        heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=awake)
         outcome = await self._store.transact(inbox.receive, verified, activity, heard)
-        known.stored = True
+        known.stored = known.stored or not isinstance(outcome, TurnedAway)
         if isinstance(activity, Delete) and activity.object == activity.actor:
             # If they come back, they are met anew.
             self._senders.forget(verified.key_id)
@@ -158,8 +219,23 @@ def _concerns_us(tx: Tx, ids: Ids, activity: Activity) -> bool:
             our_post(tx, ids, parent) is not None or replies.target(tx, parent) is not None
         )
     if isinstance(activity, Update):
-        return replies.target(tx, activity.object_id) is not None
-    return isinstance(activity, Delete) and replies.target(tx, activity.object) is not None
+        return _held(tx, activity.object_id)
+    return isinstance(activity, Delete) and _held(tx, activity.object)
+
+
+def _held(tx: Tx, uri: str) -> bool:
+    return replies.target(tx, uri) is not None or mentions.known(tx, uri) or quotes.by_uri(tx, uri) is not None
+
+
+def _may_matter(tx: Tx, ids: Ids, activity: Activity) -> bool:
+    """Whether an activity names anything of ours, or is by somebody we have met."""
+    named = [getattr(activity, part.name) for part in fields(activity)]
+    note = getattr(activity, "note", None)
+    if note is not None:
+        named += [note.in_reply_to, note.quotes, *note.to, *note.cc]
+    if any(isinstance(value, str) and ids.is_ours(value) for value in named):
+        return True
+    return peers.known(tx, activity.actor) or _concerns_us(tx, ids, activity)
 
 
 async def _prepared(note: IncomingNote, body: bytes) -> PreparedNote:
@@ -183,7 +259,8 @@ async def _read(request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        # Most bodies have come whole (`server` says so) before anybody looks, and need no timer.
+        async with asyncio.timeout(BODY_SECONDS) if not request.scope["state"].get("whole") else nullcontext():
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > BODY_MAX:
@@ -194,19 +271,23 @@ async def _read(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _as_received(request: Request, body: bytes) -> schemes.Request:
-    raw_path: bytes = request.scope["raw_path"]
-    query: bytes = request.scope["query_string"]
-    target = raw_path + b"?" + query if query else raw_path
-    headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.scope["headers"]]
-    return schemes.Request(request.method, target.decode("latin-1"), headers, body)
+class _Door:
+    """An endpoint that is an ASGI application, which spares the layers that Starlette puts around a function: `Front`
+    answers errors."""
+
+    def __init__(self, handle: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handle(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
-def routes(services: Services) -> list[Route]:
+def routes(services: Services, senders: Senders) -> list[Route]:
     """The personal inboxes, the shared one, and the instance actor's."""
-    door = Inbox(services)
+    door = Inbox(services, senders)
     return [
-        Route("/ap/inbox", door.receive, methods=["POST"]),
-        Route("/actor/inbox", door.receive, methods=["POST"]),
-        Route("/ap/users/{account:number}/inbox", door.personal, methods=["POST"]),
+        Route("/ap/inbox", _Door(door.receive), methods=["POST"]),
+        Route("/actor/inbox", _Door(door.receive), methods=["POST"]),
+        Route("/ap/users/{account:number}/inbox", _Door(door.personal), methods=["POST"]),
     ]

@@ -7,9 +7,12 @@
     /owner/posts                        posts with their receipts        ?before=CURSOR
     /owner/posts/{post}                 one post                         …/pin, …/unpin: POST
     /owner/deliveries                   what was said, or what is stuck  ?show=problems ?before=NUMBER
-    /owner/followers                                                     ?before=NUMBER
+    /owner/followers, /owner/mentions   see `audience`
     /owner/replies                                                       ?before=NUMBER
     /owner/heard                        likes and boosts                 ?show=likes|boosts ?before=NUMBER
+    /owner/profile, /owner/domain, /owner/delete   see `owner_profile`
+    /owner/blocks, /owner/decisions            see `owner_blocks`
+    /owner/quotes, /owner/rules         see `owner_posts`
     /owner/export                       archives; POST asks for one
     /owner/export/{export}              how far it is, and its link
     /owner/export/{export}/{name}.zip   the archive, by its signed link
@@ -29,17 +32,19 @@ from starlette.routing import Route
 
 from threadbridge.bridge import pause
 from threadbridge.domain.posts import Post
+from threadbridge.domain.rules import QUOTE_RULES, REPLY_RULES, Rules
 from threadbridge.errors import Conflict, Invalid, NotFound
 from threadbridge.portability import exports
 from threadbridge.services import Services
 from threadbridge.storage import (
     accounts,
     connections,
-    followers,
     ledger,
     posts,
+    quotes,
     reactions,
     replies,
+    rules,
     views,
 )
 from threadbridge.storage import exports as archives
@@ -47,7 +52,7 @@ from threadbridge.storage.exports import Export
 from threadbridge.storage.posts import Cursor
 from threadbridge.storage.store import Tx
 from threadbridge.storage.vault import token_hash
-from threadbridge.web import receipts, sessions, shown
+from threadbridge.web import audience, owner_blocks, owner_posts, owner_profile, receipts, sessions, shown
 from threadbridge.web.documents import format_cursor
 from threadbridge.web.downloads import Downloads
 from threadbridge.web.pages import cursor_from, number_from
@@ -82,9 +87,12 @@ def routes(services: Services) -> list[Route]:
         Route("/owner/posts/{post:number}/pin", act(rooms.pin), methods=["POST"]),
         Route("/owner/posts/{post:number}/unpin", act(rooms.unpin), methods=["POST"]),
         Route("/owner/deliveries", page(rooms.deliveries), methods=["GET"]),
-        Route("/owner/followers", page(rooms.followers), methods=["GET"]),
+        *audience.routes(services, page, act),
+        *owner_blocks.routes(services, page, act),
         Route("/owner/replies", page(rooms.replies), methods=["GET"]),
         Route("/owner/heard", page(rooms.heard), methods=["GET"]),
+        *owner_profile.routes(services, page, act),
+        *owner_posts.routes(services, page, act),
         Route("/owner/export", takeaway.list_or_ask(page, act), methods=["GET", "POST"]),
         Route("/owner/export/{export:number}", page(takeaway.one), methods=["GET"]),
         Route("/owner/export/{export:number}/{name}.zip", downloads.answer, methods=["GET"]),
@@ -219,14 +227,6 @@ class _Rooms:
         values |= {"kinds": receipts.KINDS, "states": receipts.STATES}
         return self._page(session, "deliveries.html", show=show, first=before is None, **values)
 
-    async def followers(self, request: Request, session: Session) -> Response:
-        before = number_from(request, "before")
-        number = session.account.id
-        found = await self._store.read(followers.page, number, limit=PAGE + 1, before_id=before)
-        older = found[PAGE - 1][0] if len(found) > PAGE else None
-        rows = [follower for _, follower in found[:PAGE]]
-        return self._page(session, "followers.html", followers=rows, older=older, first=before is None)
-
     async def replies(self, request: Request, session: Session) -> Response:
         before = number_from(request, "before")
         found = await self._store.read(replies.page, session.account.id, limit=PAGE + 1, before_id=before)
@@ -352,8 +352,19 @@ def _post(tx: Tx, ids: Any, account_id: int, number: int) -> dict[str, Any]:
         "without": without,
         "pinned": number in views.pinned_ids(tx, account_id),
         "answers": [(reply, shown.foreign(reply.html)) for reply in replies.to_post(tx, number, public_only=False)],
+        "edits": posts.edits(tx, number),
+        "quotes": quotes.of_post(tx, number),
+        "reply_rules": REPLY_RULES,
+        "quote_rules": QUOTE_RULES,
+        "rules_words": _rules_words(rules.of_account(tx, account_id), post),
         "name_of": shown.name_of,
     }
+
+
+def _rules_words(chosen: Rules, post: Post) -> str:
+    """What holds for a post now, in a sentence."""
+    answering, quoting = REPLY_RULES[chosen.who_answers(post)], QUOTE_RULES[chosen.who_quotes(post)]
+    return f"May answer: {answering}. May quote: {quoting}."
 
 
 def _live(tx: Tx, account_id: int, number: int) -> None:

@@ -23,12 +23,12 @@ from starlette.routing import Route
 from threadbridge import __version__
 from threadbridge.activitypub import text
 from threadbridge.activitypub.ids import Ids
-from threadbridge.domain.accounts import Account, AccountState
+from threadbridge.domain.accounts import Account, AccountState, ProfileField
 from threadbridge.domain.people import Reply
 from threadbridge.domain.posts import Post
 from threadbridge.errors import Gone, Invalid, NotFound
 from threadbridge.services import Services
-from threadbridge.storage import accounts, posts, views
+from threadbridge.storage import accounts, posts, profiles, views
 from threadbridge.storage.posts import Cursor
 from threadbridge.storage.store import Tx
 from threadbridge.web import shown
@@ -89,6 +89,7 @@ class Profile:
     pinned: list[ShownPost]
     tags: list[tuple[str, int]]
     older: str | None
+    fields: tuple[ProfileField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class PostPage:
 
 def account_here(tx: Tx, handle: str) -> Account:
     """The account behind `/@handle`. Raises NotFound, or Gone for one that was deleted."""
-    account = accounts.by_handle(tx, handle)
+    account = accounts.by_handle(tx, handle) or accounts.by_former_handle(tx, handle)
     if account is None:
         raise NotFound("There is no account with this name here")
     if account.state is AccountState.GONE:
@@ -127,6 +128,7 @@ def profile_page(tx: Tx, ids: Ids, handle: str, before: Cursor | None, *, limit:
         pinned=shown.gather(tx, ids, pinned, own),
         tags=posts.top_tags(tx, account.id) if before is None else [],
         older=_place(page[-1]) if len(found) > limit else None,
+        fields=profiles.of_account(tx, account.id).fields if before is None else (),
     )
 
 
@@ -203,8 +205,9 @@ class _Pages:
             account=account,
             first=before is None,
             bio=shown.bio(ids, account),
-            description=text.shortened(account.bio, 200) or f"@{ids.acct(account.handle)}",
+            description=text.shortened(account.bio, 200) or f"@{ids.acct(account.handle, account.domain)}",
             avatar=_avatar(ids, account),
+            header=ids.media(account.header, account.header_type) if account.header and account.header_type else "",
             canonical=ids.profile(account.handle),
         )
 
@@ -246,7 +249,7 @@ class _Pages:
 
 def _headers(account: Account, document: str) -> dict[str, str]:
     headers = {"link": f'<{document}>; rel="alternate"; type="application/activity+json"'}
-    if not account.discoverable:
+    if not account.indexable:
         headers["x-robots-tag"] = "noindex"
     return headers
 

@@ -23,6 +23,10 @@ KINDS = {
     "Create": "The post",
     "Update": "The edit",
     "Delete": "The deletion",
+    "Announce": "The repost",
+    "Undo": "The repost, taken back",
+    "Refresh": "New figures or rules",
+    "Revoke": "A quote, taken back",
     "Accept": "Follow accepted",
     "Reject": "Follow refused",
 }

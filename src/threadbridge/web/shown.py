@@ -54,6 +54,8 @@ class Choice:
     name: str
     votes: int | None
     percent: int | None
+    from_here: int = 0
+    """Votes from the Fediverse, which the source knows nothing of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Poll:
     choices: tuple[Choice, ...]
     total: int | None
     closes_at: datetime | None
+    from_here: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class ShownPost:
     quoted: ShownPost | None
     quoted_url: str
     repost_url: str
+    announced_url: str
     answers_url: str
     link: str
     parent: str
@@ -134,10 +138,11 @@ def show(
         else Markup(),
         media=tuple(_medium(ids, item) for item in post.attachments if item.sha256 and item.media_type),
         missing=tuple(_missing(item) for item in post.attachments if not (item.sha256 and item.media_type)),
-        poll=_poll(post),
+        poll=_poll(post, around.votes),
         quoted=show(ids, inner[1], inner[0], PostSurroundings(), {}) if inner else None,
         quoted_url=web_url(post.quoted_url) if inner is None else "",
         repost_url=web_url(post.repost_url),
+        announced_url=web_url(post.announced_uri),
         answers_url=web_url(post.parent_url),
         link=web_url(post.link) if post.link and post.link not in post.text else "",
         parent=ids.page(account.handle, post.parent_id) if post.parent_id else "",
@@ -197,7 +202,7 @@ def _missing(item: Attachment) -> str:
     return f"{words}: {item.alt}" if item.alt else f"{words}."
 
 
-def _poll(post: Post) -> Poll | None:
+def _poll(post: Post, from_here: Mapping[int, int]) -> Poll | None:
     if post.poll is None:
         return None
     votes = post.poll.votes
@@ -208,9 +213,11 @@ def _poll(post: Post) -> Poll | None:
                 name,
                 votes[index] if votes is not None and index < len(votes) else None,
                 round(100 * votes[index] / total) if votes is not None and total and index < len(votes) else None,
+                from_here.get(index, 0),
             )
             for index, name in enumerate(post.poll.options)
         ),
         total=total,
         closes_at=post.poll.closes_at,
+        from_here=sum(from_here.values()),
     )

@@ -13,7 +13,7 @@ from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.errors import Invalid, NotFound
 from threadbridge.services import Services
-from threadbridge.storage import accounts
+from threadbridge.storage import accounts, profiles
 from threadbridge.storage.store import Tx
 from threadbridge.web import documents
 from threadbridge.web.actors import request_target
@@ -22,6 +22,15 @@ from threadbridge.web.responses import ReadyResponse
 
 WEBFINGER_AGE = 3600
 NODEINFO_AGE = 1800
+
+FAVICON_AGE = 86_400
+
+# Two banks and what leads from one to the other. Browsers tell a picture by its type, not by the name asked for.
+_FAVICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
+    b'<rect width="16" height="16" rx="3" fill="#4338ca"/>'
+    b'<path d="M2 11.5h12M4 11.5v-2a4 4 0 0 1 8 0v2" fill="none" stroke="#fff" stroke-width="1.6"/></svg>'
+)
 
 _ROBOTS = b"""\
 User-agent: *
@@ -78,6 +87,9 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
     async def robots(_: Request) -> Response:
         return fixed(_ROBOTS, "text/plain; charset=utf-8", WEBFINGER_AGE)
 
+    async def favicon(_: Request) -> Response:
+        return fixed(_FAVICON, "image/svg+xml", FAVICON_AGE)
+
     return [
         Route("/.well-known/webfinger", webfinger, methods=["GET"]),
         Route("/.well-known/host-meta", host_meta, methods=["GET"]),
@@ -85,6 +97,7 @@ def routes(services: Services, hot: HotDocuments) -> list[Route]:
         Route("/.well-known/nodeinfo", nodeinfo_links, methods=["GET"]),
         Route("/nodeinfo/{version}", nodeinfo, methods=["GET"]),
         Route("/robots.txt", robots, methods=["GET"]),
+        Route("/favicon.ico", favicon, methods=["GET"]),
     ]
 
 
@@ -115,7 +128,11 @@ def find(tx: Tx, ids: Ids, resource: str) -> tuple[bytes, int | None]:
     if not at or not name or not host or (":" in wanted and not wanted.startswith("acct:") and "://" in wanted):
         raise Invalid("WebFinger needs ?resource=acct:name@host or an address of ours")
     if host.lower() != ids.authority:
-        raise NotFound("That account is not on this server")
+        elsewhere = profiles.domain_asked(tx, name, host)
+        if elsewhere is None:
+            raise NotFound("That account is not on this server")
+        account = documents.living(tx, elsewhere.id)
+        return outgoing.encode(outgoing.webfinger(ids, account, asked_domain=host.lower())), account.id
     if name.lower() == ids.authority:
         return outgoing.encode(outgoing.instance_webfinger(ids)), None
     account = documents.living_by_handle(tx, name)

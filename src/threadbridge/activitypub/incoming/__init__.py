@@ -9,12 +9,16 @@ actor is the one who signed, and whether the object of a Delete or Undo was ever
 from threadbridge.activitypub.incoming.activities import (
     Activity,
     Announce,
+    Answer,
+    Arrange,
     Block,
     Create,
     Delete,
     Follow,
     Like,
+    Move,
     Other,
+    Request,
     UndoOf,
     Update,
     read,
@@ -26,28 +30,40 @@ from threadbridge.activitypub.incoming.actors import (
     key_owner,
     read_actor,
 )
+from threadbridge.activitypub.incoming.collections import IncomingPage, read_page, related_collections
+from threadbridge.activitypub.incoming.flags import Flag
 from threadbridge.activitypub.incoming.ground import same_origin
 from threadbridge.activitypub.incoming.notes import NOTE_KINDS, IncomingNote, read_note
+from threadbridge.activitypub.incoming.stamps import forged_stamp
 
 __all__ = [
     "ACTOR_KINDS",
     "NOTE_KINDS",
     "Activity",
     "Announce",
+    "Answer",
+    "Arrange",
     "Block",
     "Create",
     "Delete",
+    "Flag",
     "Follow",
     "IncomingActor",
     "IncomingKey",
     "IncomingNote",
+    "IncomingPage",
     "Like",
+    "Move",
     "Other",
+    "Request",
     "UndoOf",
     "Update",
+    "forged_stamp",
     "key_owner",
     "read",
     "read_actor",
     "read_note",
+    "read_page",
+    "related_collections",
     "same_origin",
 ]

@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from threadbridge.activitypub.document import (
+    is_id,
     kind_of,
+    line,
     one_id,
 )
 from threadbridge.activitypub.incoming.actors import ACTOR_KINDS
+from threadbridge.activitypub.incoming.flags import Flag, read_flag
 from threadbridge.activitypub.incoming.ground import check_own, same_origin, standing
 from threadbridge.activitypub.incoming.notes import NOTE_KINDS, IncomingNote, author_of, read_note
 from threadbridge.errors import Invalid
 
 # Pleroma and Misskey react with emoji; what they mean to the owner is "somebody liked it".
 _LIKES = frozenset({"Like", "EmojiReact"})
+EMOJI_MAX = 100
+"""Longest emoji in characters, or `:name@host:` of one that is a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +41,17 @@ class UndoOf:
     inner_id: str | None
     inner_kind: str | None
     inner_object: str | None
+    inner_emoji: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """A Like or EmojiReact (Misskey sends a Like with `content`)."""
+    """A Like or EmojiReact (Misskey sends a Like with `content`); `emoji` is '' for a plain one."""
 
     id: str
     actor: str
     object: str
+    emoji: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,52 @@ class Announce:
     id: str
     actor: str
     object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An Accept or a Reject (`accepted` tells which) of something we said: `object` is its id, `inner_kind` its type
+    where it is embedded, `result` what an Accept grants (FEP-044f)."""
+
+    id: str
+    actor: str
+    accepted: bool
+    object: str
+    inner_kind: str | None
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A QuoteRequest (FEP-044f) or a ReplyRequest (GoToSocial): may the post `instrument` quote, or answer, `object`?
+    `note` is that post where it came along; it is then the actor's own."""
+
+    id: str
+    actor: str
+    kind: str
+    object: str
+    instrument: str
+    note: IncomingNote | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The actor says that it lives at `target` from now on; whether `target` agrees must be asked there."""
+
+    id: str
+    actor: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrange:
+    """An Add or a Remove: `object` is put into, or taken out of, the collection `target`."""
+
+    id: str
+    actor: str
+    added: bool
+    object: str
+    target: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +146,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Well-formed, and nothing that this server acts upon (Accept, Add, Flag, Move, …)."""
+    """Well-formed, and nothing that this server acts upon (View, Join, …)."""
 
     id: str
     actor: str
     kind: str
 
 
-Activity = Follow | UndoOf | Like | Announce | Create | Update | Delete | Block | Other
+Activity = (
+    Follow | UndoOf | Like | Announce | Create | Update | Delete | Block | Answer | Move | Arrange | Request | Flag
+    | Other
+)  # fmt: skip
 
 
 def read(document: Mapping[str, Any]) -> Activity:
@@ -117,7 +173,7 @@ def read(document: Mapping[str, Any]) -> Activity:
         case "Undo":
             return _undo(activity_id, actor, document.get("object"))
         case "Like" | "EmojiReact":
-            return Like(activity_id, actor, one_id(document.get("object"), "object"))
+            return Like(activity_id, actor, one_id(document.get("object"), "object"), emoji_of(document))
         case "Announce":
             return Announce(activity_id, actor, one_id(document.get("object"), "object"))
         case "Create" | "Update":
@@ -127,8 +183,20 @@ def read(document: Mapping[str, Any]) -> Activity:
             # Or anybody could have ids of other servers written down as deleted before they come.
             check_own(deleted, actor, "The object")
             return Delete(activity_id, actor, deleted)
+        case "Accept" | "Reject" if names_one(document.get("object")):
+            return _answer(kind == "Accept", activity_id, actor, document)
+        case "QuoteRequest" | "ReplyRequest":
+            return _request(kind, activity_id, actor, document)
+        case "Move":
+            return _move(activity_id, actor, document)
+        case "Add" | "Remove" if names_one(document.get("object")):
+            into = document.get("target")
+            target = one_id(into, "target") if names_one(into) else None
+            return Arrange(activity_id, actor, kind == "Add", one_id(document.get("object"), "object"), target)
         case "Block":
             return Block(activity_id, actor, one_id(document.get("object"), "object"))
+        case "Flag":
+            return read_flag(activity_id, actor, document)
         case _:
             return Other(activity_id, actor, kind)
 
@@ -149,7 +217,55 @@ def _undo(activity_id: str, actor: str, inner: Any) -> UndoOf:
     about_id = one_id(about, "object.object") if isinstance(about, (str, dict)) else None
     if found is None and (kind is None or about_id is None):
         raise Invalid("The Undo does not say what is undone")
-    return UndoOf(activity_id, actor, found, "Like" if kind in _LIKES else kind, about_id)
+    emoji = emoji_of(inner) if kind in _LIKES else ""
+    return UndoOf(activity_id, actor, found, "Like" if kind in _LIKES else kind, about_id, emoji)
+
+
+def emoji_of(made: Mapping[str, Any]) -> str:
+    """The emoji of a reaction: characters, or `:name:` where it is a picture of the sender's server. Pleroma's family
+    writes `content`, Misskey's `content` and `_misskey_reaction`; '' where it is a plain Like."""
+    for value in (made.get("content"), made.get("_misskey_reaction")):
+        found = line(value, EMOJI_MAX + 1)
+        if found:
+            # Whatever is too long for an emoji is a sentence; that somebody liked the post stays true.
+            return found if len(found) <= EMOJI_MAX and not any(letter in "<>& \t" for letter in found) else ""
+    return ""
+
+
+def names_one(value: Any) -> bool:
+    """Whether `value` is an id, or an object that has one. Misskey embeds what it accepts without an id."""
+    return is_id(value.get("id") if isinstance(value, dict) else value)
+
+
+def _request(kind: str, activity_id: str, actor: str, document: Mapping[str, Any]) -> Request:
+    about = one_id(document.get("object"), "object")
+    made = document.get("instrument")
+    instrument = one_id(made, "instrument")
+    check_own(instrument, actor, "The instrument")
+    note = None
+    if isinstance(made, dict) and kind_of(made) in NOTE_KINDS:
+        note = read_note(made, to=document.get("to"), cc=document.get("cc"))
+        if note.author != actor:
+            raise Invalid("The instrument is not attributed to the actor of the request")
+        named = note.quotes if kind == "QuoteRequest" else note.in_reply_to
+        if named is not None and named != about:
+            raise Invalid("The instrument is about something else than the request")
+    return Request(activity_id, actor, kind, about, instrument, note)
+
+
+def _answer(accepted: bool, activity_id: str, actor: str, document: Mapping[str, Any]) -> Answer:
+    answered, result = document.get("object"), document.get("result")
+    granted = one_id(result, "result") if names_one(result) else None
+    return Answer(activity_id, actor, accepted, one_id(answered, "object"), kind_of(answered), granted)
+
+
+def _move(activity_id: str, actor: str, document: Mapping[str, Any]) -> Move:
+    if one_id(document.get("object"), "object") != actor:
+        raise Invalid("Only an actor itself may say that it moves")
+    target = one_id(document.get("target"), "target")
+    if target == actor:
+        raise Invalid("An actor can not move to itself")
+    return Move(activity_id, actor, target)
 
 
 def _authored(kind: str, activity_id: str, actor: str, document: Mapping[str, Any]) -> Create | Update:

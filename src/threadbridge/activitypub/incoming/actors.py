@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,11 @@ from threadbridge.activitypub.document import (
     one_id,
     web_link,
 )
-from threadbridge.activitypub.incoming.ground import NAME_MAX, check_own, standing
+from threadbridge.activitypub.incoming.copies import copy_of
+from threadbridge.activitypub.incoming.ground import NAME_MAX, check_own, same_origin, standing
 from threadbridge.errors import Invalid
 from threadbridge.signatures.keys import PEM_MAX
+from threadbridge.signatures.multikey import pem_of
 
 ACTOR_KINDS = frozenset({"Person", "Service", "Application", "Group", "Organization"})
 USERNAME_MAX = 200
@@ -27,10 +30,12 @@ ALIASES_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class IncomingKey:
-    """A key that an actor publishes; the PEM is not looked into yet."""
+    """A key that an actor publishes; the PEM is not looked into yet. `asserts` when it is one for integrity
+    proofs."""
 
     id: str
     pem: str
+    asserts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class IncomingActor:
     moved_to: str | None
     also_known_as: tuple[str, ...]
     icon: str | None
+    copy_of: str | None = None
+    """Whom a bridge says that this actor stands for."""
 
 
 def read_actor(document: Mapping[str, Any]) -> IncomingActor:
@@ -62,7 +69,7 @@ def read_actor(document: Mapping[str, Any]) -> IncomingActor:
     actor_id = one_id(document.get("id"), "id")
     endpoints = document.get("endpoints")
     shared = endpoints.get("sharedInbox") if isinstance(endpoints, dict) else None
-    keys = _keys(document.get("publicKey"), actor_id)
+    keys = _keys(document.get("publicKey"), document.get("assertionMethod"), actor_id)
     moved = document.get("movedTo")
     aliases = [alias for alias in listed(document.get("alsoKnownAs")) if is_id(alias)]
     return IncomingActor(
@@ -79,6 +86,7 @@ def read_actor(document: Mapping[str, Any]) -> IncomingActor:
         moved_to=one_id(moved, "movedTo") if moved not in (None, "") else None,
         also_known_as=tuple(aliases[:ALIASES_MAX]),
         icon=_picture(document.get("icon")),
+        copy_of=copy_of(document),
     )
 
 
@@ -96,7 +104,9 @@ def key_owner(document: Mapping[str, Any]) -> str:
     return owner
 
 
-def _keys(value: Any, actor_id: str) -> tuple[IncomingKey, ...]:
+def _keys(value: Any, asserting: Any, actor_id: str) -> tuple[IncomingKey, ...]:
+    """What stands in `publicKey`, then the Multikeys (FEP-521a). Mitra lists its RSA key in both: the first is
+    taken."""
     keys = []
     for item in listed(value)[:KEYS_MAX]:
         pem = item.get("publicKeyPem") if isinstance(item, dict) else None
@@ -108,11 +118,28 @@ def _keys(value: Any, actor_id: str) -> tuple[IncomingKey, ...]:
             raise Invalid("A key of the actor belongs to somebody else")
         check_own(key_id, actor_id, "A key of the actor")
         keys.append(IncomingKey(key_id, pem))
-    if not keys:
-        raise Invalid("The actor has no public key in PEM form")
     if len({key.id for key in keys}) != len(keys):
         raise Invalid("The actor has two keys of the same id")
+    named = {key.id for key in keys}
+    keys += [key for key in _multikeys(asserting, actor_id) if key.id not in named]
+    if not keys:
+        raise Invalid("The actor has no public key that can be read")
     return tuple(keys)
+
+
+def _multikeys(value: Any, actor_id: str) -> list[IncomingKey]:
+    """Multikeys of the actor's own. What else may stand here (a DID, a key of another kind, somebody else's) is
+    passed over; of two with one id neither counts, since readers would differ."""
+    found: list[IncomingKey] = []
+    for item in listed(value)[:KEYS_MAX]:
+        multibase = item.get("publicKeyMultibase") if isinstance(item, dict) else None
+        if not isinstance(multibase, str) or item.get("type") != "Multikey" or item.get("controller") != actor_id:
+            continue
+        pem = pem_of(multibase)
+        if pem is not None and same_origin(str(item.get("id")), actor_id):
+            found.append(IncomingKey(str(item["id"]), pem, asserts=True))
+    named = Counter(key.id for key in found)
+    return [key for key in found if named[key.id] == 1]
 
 
 def _picture(value: Any) -> str | None:

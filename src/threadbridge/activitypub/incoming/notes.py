@@ -19,10 +19,20 @@ from threadbridge.activitypub.document import (
     web_link,
 )
 from threadbridge.activitypub.ids import PUBLIC
+from threadbridge.activitypub.incoming.copies import copy_of
 from threadbridge.activitypub.incoming.ground import NAME_MAX, check_own
 from threadbridge.errors import Invalid
 
 NOTE_KINDS = frozenset({"Note", "Question", "Article", "Page"})
+MENTIONS_MAX = 200
+_QUOTE_RELATIONS = frozenset(
+    {
+        "https://misskey-hub.net/ns#_misskey_quote",
+        "http://fedibird.com/ns#quoteUri",
+        "https://w3id.org/fep/044f#quote",
+        "https://www.w3.org/ns/activitystreams#quoteUrl",
+    }
+)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}")
 
 
@@ -45,6 +55,12 @@ class IncomingNote:
     name: str | None
     language: str | None
     attachments: int
+    mentioned: tuple[str, ...] = ()
+    """Whom its `tag` mentions, by id, however they are addressed."""
+    copy_of: str | None = None
+    """What a bridge says that this is a copy of."""
+    quotes: str | None = None
+    """What it quotes, by id, in whichever of the words for it."""
 
 
 def read_note(made: Mapping[str, Any], *, to: Any = None, cc: Any = None) -> IncomingNote:
@@ -75,7 +91,33 @@ def read_note(made: Mapping[str, Any], *, to: Any = None, cc: Any = None) -> Inc
         name=line(made.get("name"), NAME_MAX) or None,
         language=language,
         attachments=sum(isinstance(item, dict) for item in listed(made.get("attachment"))),
+        mentioned=_mentioned(made.get("tag")),
+        copy_of=copy_of(made),
+        quotes=quoted_by(made),
     )
+
+
+def quoted_by(made: Mapping[str, Any]) -> str | None:
+    """What a post quotes: the first of the words in the order in which Mastodon reads them (FEP-044f, Misskey,
+    Akkoma, Fedibird), else an object link (FEP-e232); None for what is no id."""
+    for name in ("quote", "_misskey_quote", "quoteUrl", "quoteUri"):
+        value = made.get(name)
+        found = value.get("id") if isinstance(value, dict) else value
+        if isinstance(found, str) and is_id(found):
+            return found
+    for tag in listed(made.get("tag"))[:MENTIONS_MAX]:
+        if not isinstance(tag, dict) or tag.get("type") != "Link":
+            continue
+        relations = [rel for rel in listed(tag.get("rel")) if isinstance(rel, str)]
+        href = tag.get("href")
+        if isinstance(href, str) and is_id(href) and _QUOTE_RELATIONS.intersection(relations):
+            return href
+    return None
+
+
+def _mentioned(value: Any) -> tuple[str, ...]:
+    tags = (item for item in listed(value)[:MENTIONS_MAX] if isinstance(item, dict) and item.get("type") == "Mention")
+    return tuple(dict.fromkeys(tag["href"] for tag in tags if is_id(tag.get("href"))))
 
 
 def author_of(value: Any) -> str:

@@ -79,6 +79,26 @@ def post_collection(uri: str, total: int) -> Document:
     return {"@context": ACTIVITYSTREAMS, **count_only(uri, total)}
 
 
+def context_collection(
+    uri: str, owner: str, total: int, items: Sequence[str], *, next_page: str | None = None
+) -> Document:
+    """The ids of a conversation in order of time, with its first page inside (FEP-7888, FEP-f228)."""
+    return {
+        "@context": ACTIVITYSTREAMS,
+        "id": uri,
+        "type": "OrderedCollection",
+        "attributedTo": owner,
+        "totalItems": total,
+        "first": {
+            "id": f"{uri}?page=1",
+            "type": "OrderedCollectionPage",
+            "partOf": uri,
+            **({"next": next_page} if next_page else {}),
+            "orderedItems": list(items),
+        },
+    }
+
+
 def count_only(uri: str, total: int) -> Document:
     """A collection inside a document of which only the size is said."""
     return {"id": uri, "type": "Collection", "totalItems": total}

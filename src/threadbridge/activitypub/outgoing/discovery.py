@@ -12,8 +12,10 @@ from threadbridge.activitypub.outgoing.wording import (
 from threadbridge.domain.accounts import Account
 
 
-def webfinger(ids: Ids, account: Account) -> Document:
-    """The JRD of an account: one `self` link, before all others of its kind (Misskey takes the first)."""
+def webfinger(ids: Ids, account: Account, *, asked_domain: str | None = None) -> Document:
+    """The JRD of an account: one `self` link, before all others of its kind (Misskey takes the first). Who asks for
+    the name under a domain that the owner only wants so far (`asked_domain`) is told that name: the other side agrees
+    by sending people here."""
     links: list[Document] = [
         {"rel": "self", "type": "application/activity+json", "href": ids.actor(account.id)},
         {
@@ -31,7 +33,7 @@ def webfinger(ids: Ids, account: Account) -> Document:
             }
         )
     return {
-        "subject": f"acct:{ids.acct(account.handle)}",
+        "subject": f"acct:{ids.acct(account.handle, asked_domain or account.domain)}",
         "aliases": [ids.profile(account.handle), ids.actor(account.id)],
         "links": links,
     }

@@ -26,6 +26,7 @@ from threadbridge.activitypub.outgoing.wording import (
 from threadbridge.activitypub.text import MentionTarget
 from threadbridge.domain.accounts import Account
 from threadbridge.domain.posts import Attachment, Post, hashtag_name
+from threadbridge.domain.rules import Rules
 
 # Mastodon shows four attachments and drops the rest without a word, so a longer carousel says where the others are.
 SHOWN_ATTACHMENTS = 4
@@ -40,23 +41,48 @@ CUT_TEXTS = (8_000, 4_000, 2_000, 500)
 # Ids of foreign answers may be long; what is listed inside every post is bounded by their length, not their number.
 REPLIES_CHARACTERS_MAX = 6_000
 
+SPOILER = "Spoiler"
+_QUOTE_REL = "https://misskey-hub.net/ns#_misskey_quote"
+
+
+_USUAL = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedPost:
+    """A post in the Fediverse that ours quotes, and may: `stamp` is its author's authorization, None for the author's
+    own (which needs none); `url` is its page."""
+
+    uri: str
+    url: str
+    stamp: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class PostSurroundings:
     """What a post's document needs beyond the post itself.
 
-    `mentions` maps source user names to actors on this server; `continuations` are ids of the owner's own posts
-    that continue it; `answers` are ids of received replies; `thread_id` is the first post of the owner's thread;
-    `quoted` is (account id, post id) of a quoted post on this server; `parent_gone` says that the post which this one
-    continues was deleted.
+    `mentions` maps source user names to actors on this server; `continuations` are the owner's own posts that
+    continue it; `answers` are (row number, id) of received replies; `replies_total` counts both, also those that are
+    not listed here; `thread_id` is the first post of the owner's thread; `quote` is what it quotes in the Fediverse;
+    `parent_gone` says that the post which this one continues was deleted; `votes` are those of the Fediverse by the
+    option's place; `rules` is what the owner chose.
     """
 
     mentions: Mapping[str, MentionTarget] = field(default_factory=dict)
     continuations: Sequence[int] = ()
-    answers: Sequence[str] = ()
+    answers: Sequence[tuple[int, str]] = ()
+    replies_total: int = 0
     thread_id: int | None = None
-    quoted: tuple[int, int] | None = None
+    quote: QuotedPost | None = None
     parent_gone: bool = False
+    votes: Mapping[int, int] = field(default_factory=dict)
+    rules: Rules = _USUAL
+
+
+def quoting(around: PostSurroundings, quote: QuotedPost) -> PostSurroundings:
+    """The same surroundings with what is quoted."""
+    return replace(around, quote=quote)
 
 
 def note(ids: Ids, account: Account, post: Post, around: PostSurroundings, now: datetime) -> Document:
@@ -98,10 +124,12 @@ def _whole_note(ids: Ids, account: Account, post: Post, around: PostSurroundings
         "id": uri,
         "type": "Note",
         "attributedTo": me,
-        "url": post.original_url or ids.page(account.handle, post.id),
+        # One string: Pixelfed and Takahē take no list of links here. Mastodon, GoToSocial, Misskey and Akkoma let it
+        # be on another host than the id; for forks of Misskey that do not, the owner can choose our page.
+        "url": (None if around.rules.own_pages else post.original_url) or ids.page(account.handle, post.id),
         # Never an address that answers 410: Misskey drops a post whose parent it cannot fetch.
         "inReplyTo": ids.post(account.id, post.parent_id) if post.parent_id and not around.parent_gone else None,
-        "summary": "Spoiler" if post.spoilers else None,
+        "summary": (around.rules.spoiler_words or SPOILER) if post.spoilers else None,
         "sensitive": post.sensitive,
         "published": timestamp(min(post.published, now)),
     }
@@ -116,26 +144,66 @@ def _whole_note(ids: Ids, account: Account, post: Post, around: PostSurroundings
         "to": [PUBLIC],
         "cc": [followers, *(target.href for target in mentioned)],
         "conversation": f"tag:{ids.authority},2026:threads/{around.thread_id or post.id}",
-        "attachment": [_attachment(ids, item) for item in _usable(post)[:SENT_ATTACHMENTS]],
+        "context": ids.post_collection(account.id, around.thread_id or post.id, "context"),
+        "attachment": [
+            *(_attachment(ids, item) for item in _usable(post)[:SENT_ATTACHMENTS]),
+            # FEP-8967; Mastodon 4.7 makes its preview of it, Akkoma a file that is none: only if the owner wants it.
+            *([{"type": "Link", "href": post.link}] if post.link and around.rules.link_cards else []),
+        ],
         "tag": [
             *({"type": "Hashtag", "href": ids.tag(name), "name": f"#{name}"} for name in hashtags),
             *({"type": "Mention", "href": t.href, "name": f"@{t.acct}"} for t in mentioned),
+            *([_quote_link(around.quote)] if around.quote else []),
         ],
         "replies": replies(ids, account, post, around, characters_max=REPLIES_CHARACTERS_MAX),
         "likes": count_only(ids.post_collection(account.id, post.id, "likes"), post.likes_count),
         "shares": count_only(ids.post_collection(account.id, post.id, "shares"), post.shares_count),
-        # FEP-044f. Mastodon 4.5 and later reads an absent policy as "nobody may quote". Only this sub-policy:
-        # declaring more obliges us to send approvals (GoToSocial).
-        "interactionPolicy": {"canQuote": {"automaticApproval": [PUBLIC]}},
+        "interactionPolicy": policy(ids, account, post, around.rules, mentioned),
     }
     if post.location:
         document["location"] = {"type": "Place", "name": post.location}
-    if around.quoted and around.quoted[0] == account.id:
-        quoted = ids.post(*around.quoted)
-        document |= {"quote": quoted, "_misskey_quote": quoted, "quoteUri": quoted}
+    if around.quote:
+        # Mastodon and FEP-044f; Misskey; Fedibird and Akkoma; the others that read Misskey's older word.
+        keys = ("quote", "_misskey_quote", "quoteUri", "quoteUrl")
+        document |= dict.fromkeys(keys, around.quote.uri)
+        if around.quote.stamp:
+            document["quoteAuthorization"] = around.quote.stamp
     if post.poll and post.poll.votes is not None:
-        document |= _question(post, now)
+        document |= _question(post, around.votes, now)
     return document
+
+
+def _quote_link(quote: QuotedPost) -> Document:
+    """FEP-e232, as Threads itself says quotes."""
+    return {
+        "type": "Link",
+        "mediaType": f'application/ld+json; profile="{ACTIVITYSTREAMS}"',
+        "rel": _QUOTE_REL,
+        "href": quote.uri,
+        "name": f"RE: {quote.url}",
+    }
+
+
+def policy(ids: Ids, account: Account, post: Post, rules: Rules, mentioned: Sequence[MentionTarget] = ()) -> Document:
+    """Who may quote and answer. `canQuote` always: Mastodon 4.5 and later reads its absence as "nobody" (FEP-044f).
+    `canReply` only where not everybody may: whoever declares it has to send approvals (GoToSocial 0.21)."""
+    me, followers = ids.actor(account.id), ids.collection(account.id, "followers")
+    quoting: Document = {
+        "everyone": {"automaticApproval": [PUBLIC]},
+        "followers": {"automaticApproval": [me, followers]},
+        "ask": {"automaticApproval": [me], "manualApproval": [PUBLIC]},
+        "nobody": {"automaticApproval": [me]},
+    }[rules.who_quotes(post)]
+    said: Document = {"canQuote": quoting}
+    answering = rules.who_answers(post)
+    if answering != "everyone":
+        allowed = [me]
+        if answering == "followers":
+            allowed.append(followers)
+        if answering != "nobody":
+            allowed += [target.href for target in mentioned if target.href != me]
+        said["canReply"] = {"automaticApproval": allowed}
+    return said
 
 
 def _content(
@@ -148,16 +216,21 @@ def _content(
         parts.append(f"<p>🔁 {text.link(post.repost_url)}</p>")
     elif post.parent_url:
         parts.append(f"<p>↩ {text.link(post.parent_url)}</p>")
-    if around.quoted and around.quoted[0] == post.account_id:
-        parts.append(text.quote_fallback(ids.post(*around.quoted)))
+    if around.quote:
+        parts.append(text.quote_fallback(around.quote.url))
     parts.append(body.html)
+    mentioned = dict.fromkeys(body.mentions)
     if post.long_text:
-        parts.append(text.render(post.long_text, mentions={}, tag_url=ids.tag, profile_url=threads_profile).html)
+        more_text = text.render(
+            post.long_text, mentions=around.mentions, tag_url=ids.tag, profile_url=threads_profile
+        )
+        parts.append(more_text.html)
+        mentioned |= dict.fromkeys(more_text.mentions)
     if post.poll and post.poll.votes is None:
         parts.append("<ul>" + "".join(f"<li>{escape(option)}</li>" for option in post.poll.options) + "</ul>")
     if post.link and post.link not in post.text:
         parts.append(f"<p>{text.link(post.link)}</p>")
-    if post.quoted_url and not (around.quoted and around.quoted[0] == post.account_id):
+    if post.quoted_url and not around.quote:
         # No quote keys and no quote-inline class: with them Mastodon would show neither quote nor link.
         parts.append(f"<p>RE: {text.link(post.quoted_url)}</p>")
     topic = hashtag_name(post.topic) if post.topic else None
@@ -168,7 +241,7 @@ def _content(
     if more > 0 and post.original_url:
         pictures = "1 more picture" if more == 1 else f"{more} more pictures"
         parts.append(f"<p>+ {pictures}: {text.link(post.original_url)}</p>")
-    return "".join(parts), body.mentions[:MENTIONS_MAX], tuple(hashtags)
+    return "".join(parts), tuple(mentioned)[:MENTIONS_MAX], tuple(hashtags)
 
 
 def _usable(post: Post) -> list[Attachment]:
@@ -194,9 +267,13 @@ def _attachment(ids: Ids, item: Attachment) -> Document:
     return document
 
 
-def _question(post: Post, now: datetime) -> Document:
+def _question(post: Post, from_here: Mapping[int, int], now: datetime) -> Document:
+    """The poll with the votes of both sides together: who has voted over there expects to find the vote."""
     assert post.poll is not None
-    votes = post.poll.votes or ()
+    votes = [
+        max(counted, 0) + from_here.get(place, 0)
+        for place, (_, counted) in enumerate(zip(post.poll.options, post.poll.votes or (), strict=True))
+    ]
     document: Document = {
         "type": "Question",
         "oneOf": [
@@ -220,16 +297,34 @@ def replies(
     `characters_max` bounds the length of all listed ids together.
     """
     uri = ids.post_collection(account.id, post.id, "replies")
-    known = [*(ids.post(account.id, number) for number in around.continuations), *around.answers]
-    lengths = accumulate(len(item) for item in known)
-    fits = [characters_max is None or length <= characters_max for length in lengths]
-    items = [item for item, fit in zip(known, fits, strict=True) if fit]
+    known = [
+        *((f"p{number}", ids.post(account.id, number)) for number in around.continuations),
+        *((f"r{number}", answer) for number, answer in around.answers),
+    ]
+    lengths = accumulate(len(item) for _, item in known)
+    listed = [
+        pair for pair, length in zip(known, lengths, strict=True)
+        if characters_max is None or length <= characters_max
+    ]  # fmt: skip
+    total = max(around.replies_total, len(known))
+    last = listed[-1][0] if listed else "p0"
     return {
         "id": uri,
         "type": "Collection",
-        "totalItems": len(known),
-        "first": {"id": f"{uri}?page=1", "type": "CollectionPage", "partOf": uri, "items": items},
+        "totalItems": total,
+        "first": replies_page(
+            f"{uri}?page=1", uri, [item for _, item in listed], after=last if len(listed) < total else None
+        ),
     }
+
+
+def replies_page(uri: str, part_of: str, items: Sequence[str], *, after: str | None) -> Document:
+    """A page of replies; `after` is the place from which the next one goes on, None at the end."""
+    page: Document = {"id": uri, "type": "CollectionPage", "partOf": part_of}
+    if after is not None:
+        page["next"] = f"{part_of}?page=true&after={after}"
+    page["items"] = list(items)
+    return page
 
 
 def with_context(document: Document) -> Document:

@@ -17,6 +17,8 @@ JRD_JSON = "application/jrd+json; charset=utf-8"
 ACTIVITYSTREAMS = "https://www.w3.org/ns/activitystreams"
 SECURITY = "https://w3id.org/security/v1"
 
+IMPLEMENTS_TERM = {"@id": "https://w3id.org/fep/844e#implements", "@container": "@set"}
+
 ACTOR_CONTEXT: list[Any] = [
     ACTIVITYSTREAMS,
     SECURITY,
@@ -40,6 +42,11 @@ ACTOR_CONTEXT: list[Any] = [
         "indexable": "toot:indexable",
         "attributionDomains": {"@id": "toot:attributionDomains", "@container": "@set"},
         "Hashtag": "as:Hashtag",
+        "implements": IMPLEMENTS_TERM,
+        "proxyOf": {"@id": "https://w3id.org/fep/fffd#proxyOf", "@container": "@set"},
+        "protocol": {"@id": "https://w3id.org/fep/fffd#protocol", "@type": "@id"},
+        "proxied": "https://w3id.org/fep/fffd#proxied",
+        "authoritative": "https://w3id.org/fep/fffd#authoritative",
     },
 ]
 
@@ -55,11 +62,28 @@ POST_CONTEXT: list[Any] = [
         "Hashtag": "as:Hashtag",
         "quote": {"@id": "https://w3id.org/fep/044f#quote", "@type": "@id"},
         "quoteUri": "http://fedibird.com/ns#quoteUri",
+        "quoteUrl": "as:quoteUrl",
         "_misskey_quote": "https://misskey-hub.net/ns#_misskey_quote",
         "gts": "https://gotosocial.org/ns#",
         "interactionPolicy": {"@id": "gts:interactionPolicy", "@type": "@id"},
         "canQuote": {"@id": "gts:canQuote", "@type": "@id"},
         "automaticApproval": {"@id": "gts:automaticApproval", "@type": "@id"},
+        "quoteAuthorization": {"@id": "https://w3id.org/fep/044f#quoteAuthorization", "@type": "@id"},
+        "manualApproval": {"@id": "gts:manualApproval", "@type": "@id"},
+        "canReply": {"@id": "gts:canReply", "@type": "@id"},
+    },
+]
+
+APPROVAL_CONTEXT: list[Any] = [
+    ACTIVITYSTREAMS,
+    {
+        "QuoteRequest": "https://w3id.org/fep/044f#QuoteRequest",
+        "QuoteAuthorization": "https://w3id.org/fep/044f#QuoteAuthorization",
+        "gts": "https://gotosocial.org/ns#",
+        "ReplyRequest": "gts:ReplyRequest",
+        "ReplyAuthorization": "gts:ReplyAuthorization",
+        "interactingObject": {"@id": "gts:interactingObject", "@type": "@id"},
+        "interactionTarget": {"@id": "gts:interactionTarget", "@type": "@id"},
     },
 ]
 

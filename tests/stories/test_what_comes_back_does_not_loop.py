@@ -1,0 +1,84 @@
+"""Copies of our own posts, copies of Threads posts and announcements by servers are recognised and have no effect;
+what somebody says through a bridge is theirs and stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.rig import Bridge, Stranger
+from tests.stories.test_nobody_speaks_for_another_server import mallory
+
+from threadbridge.storage import decisions
+
+__all__ = ["mallory"]
+
+
+def canonical(address: str) -> dict[str, Any]:
+    return {"url": [{"type": "Link", "href": "https://bridge.example/1"},
+                    {"type": "Link", "rel": "canonical", "href": address}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (lambda post: {"proxyOf": post}, "our own post, back over a bridge"),
+        (lambda post: {"proxyOf": [{"proxied": post, "authoritative": False}]}, "our own post, back over a bridge"),
+        (canonical, "our own post, back over a bridge"),
+        (lambda _: canonical("https://www.threads.com/@x/post/1"), "a copy of a Threads post, by another bridge"),
+        (lambda _: {"proxyOf": "https://threads.net/@x/post/1"}, "a copy of a Threads post, by another bridge"),
+    ],
+)
+def test_a_copy_is_not_an_answer(bridge: Bridge, stranger: Stranger, said: Any, reason: str) -> None:
+    account = bridge.account()
+    post = bridge.post(account)
+    note = {**stranger.note(post, cc=[bridge.ground.ids.actor(account.id)]), **said(post)}
+    assert stranger.post(f"{bridge.base}/ap/inbox", stranger.activity("Create", note)).status_code == 202
+    assert (bridge.count("replies"), bridge.count("mentions")) == (0, 0)
+    assert bridge.count("dropped", kind="Create", reason=reason) == 1
+    (_, decision), = bridge.ground.store.read_now(decisions.page, account_id=account.id)  # fmt: skip
+    assert (decision.reason, decision.subject) == (reason, note["id"])
+
+
+def test_an_answer_over_two_bridges_is_one(bridge: Bridge, stranger: Stranger, mallory: Stranger) -> None:
+    post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
+    for who in (stranger, mallory):
+        note = {**who.note(post), "proxyOf": "at://did:plc:carol/app.bsky.feed.post/1"}
+        assert who.post(inbox, who.activity("Create", note)).status_code == 202
+    assert bridge.count("replies", deleted_at=None) == 1
+    assert bridge.count("dropped", reason="told already, over another bridge") == 1
+
+
+def test_our_own_post_can_not_be_said_by_anybody_else(bridge: Bridge, stranger: Stranger) -> None:
+    post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
+    before = bridge.everything()
+    for note in (
+        {**stranger.note(post), "id": post},
+        {**stranger.note(post), "attributedTo": post.split("/posts")[0]},
+    ):
+        assert stranger.post(inbox, stranger.activity("Create", note)).status_code == 400
+    assert bridge.everything() == before
+
+
+def test_a_server_that_announces_is_no_boost(bridge: Bridge, stranger: Stranger) -> None:
+    post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
+    stranger.post(inbox, stranger.activity("Like", post))
+    assert (
+        stranger.post(inbox, stranger.activity("Update", {**stranger.actor(), "type": "Application"})).status_code
+        == 202
+    )
+    assert stranger.post(inbox, stranger.activity("Announce", post)).status_code == 202
+    assert bridge.count("reactions", kind="announce") == 0
+    assert bridge.count("dropped", reason="a server announces, not a person") == 1
+
+
+def test_pins_of_others_concern_nobody_here(bridge: Bridge, stranger: Stranger) -> None:
+    account = bridge.account()
+    post, inbox = bridge.post(account), f"{bridge.base}/ap/inbox"
+    ours = bridge.ground.ids.featured(account.id)
+    for kind in ("Add", "Remove"):
+        for target in (f"{stranger.uri}/featured", ours):
+            assert stranger.post(inbox, stranger.activity(kind, post, target=target)).status_code == 202
+        assert bridge.count("dropped", kind=kind, reason="arranges a collection of their own") == 1
+        assert bridge.count("dropped", kind=kind, reason="arranges a collection here, which is its owner's") == 1
+    assert bridge.count("pins") == 0
