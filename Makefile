@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8000
 EXIT ?=
-JOBS ?= 2
+JOBS ?= 4
 
-.PHONY: demo test check fix bench faults fuzz lock clean help
+.PHONY: demo test check fix bench faults fuzz mutants lock clean help
 
 help:            ## what can be made here
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ -/'
@@ -21,7 +21,7 @@ demo: $(STAMP)   ## the guided walk on loopback (PORT=9000, EXIT=1 to end after 
 	@$(BIN)/threadbridge demo --port $(PORT) $(if $(EXIT),--exit,)
 
 test: $(STAMP)   ## the whole suite
-	@$(BIN)/python -m pytest -n $(JOBS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(STAMP)  ## format, lint and types, strictly
 	@$(BIN)/ruff format --check src tests
@@ -40,6 +40,9 @@ faults: $(STAMP) ## the long form of the kill -9 tests
 
 fuzz: $(STAMP)   ## every reader of foreign words, FUZZ_SECONDS=300 each (FUZZ_SEED=… for the same again)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/python -m pytest tests/fuzz
+
+mutants: $(STAMP) ## would the tests notice? MUTANTS_ONLY=net/guard, MUTANTS_SECONDS=600 (a sample, by MUTANTS_SEED)
+	@PYTHONPATH=src $(BIN)/python -m tests.mutation --processes $(JOBS)
 
 lock: $(STAMP)   ## resolve the dependencies anew
 	@$(BIN)/python -m pip install -q uv && $(BIN)/uv pip compile -q --universal --all-extras --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Imported now, before any thread runs: its plugin would import it when the first test fails, and Python 3.11 loses
+# count when two threads build syntax trees at once (SystemError: AST constructor recursion depth mismatch).
+import hypothesis  # noqa: F401
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url

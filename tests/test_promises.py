@@ -282,7 +282,7 @@ def test_every_file_of_deploy_is_mentioned_and_starts_what_exists() -> None:
 
 def test_the_table_of_verbs_is_what_the_server_reacts_to() -> None:
     told: dict[str, set[str]] = {}
-    pattern = r"(Undo )?([A-Z][a-z]+) +([a-z]+\.[a-z]+(?:, [a-z]+\.[a-z]+)*)"
+    pattern = r"(Undo )?([A-Z][a-z]+) +([a-z]+\.[a-z_]+(?:, [a-z]+\.[a-z_]+)*)"
     for line in str(inbox.__doc__).splitlines()[2:]:
         for undo, kind, verbs in re.findall(pattern, line if line.startswith("    ") else ""):
             told.setdefault("Undo" if undo else kind, set()).update(verbs.split(", "))
@@ -294,7 +294,7 @@ def test_the_table_of_verbs_is_what_the_server_reacts_to() -> None:
             done[name] = {
                 ".".join(called)
                 for called in re.findall(
-                    r"\b(follow|relay|react|reply|actor|quote|vote|answering)\.(\w+)(?=[(,\s)])", _source(verb)
+                    r"\b(follow|relay|react|reply|actor|quote|vote|answering|rules)\.(\w+)(?=[(,\s)])", _source(verb)
                 )
             }
         else:

@@ -95,7 +95,7 @@ class Config(BaseSettings):
         default=120,
         ge=1,
         description="Requests to an inbox from one address that may be refused within a minute before unknown "
-        "senders from there are answered 429.",
+        "senders from there are answered 429; as many of what one server brings of others.",
     )
     requests_per_minute_per_server: int = Field(
         default=30_000, ge=1, description="Verified requests that one server may make within a minute, then 429."

@@ -9,8 +9,9 @@ import sys
 import structlog
 
 
-def configure(log_format: str, *, debug: bool = False) -> None:
-    """`log_format` is 'auto' (text on a terminal, JSON otherwise), 'json' or 'text'.
+def configure(log_format: str, *, debug: bool = False, quiet: bool = False) -> None:
+    """`log_format` is 'auto' (text on a terminal, JSON otherwise), 'json' or 'text'. `quiet` leaves out everything
+    below a warning: commands that end say themselves what they did.
 
     Remote text goes into fields only, and both renderers escape control characters there, so that a name with a
     newline in it forges no log line.
@@ -21,6 +22,7 @@ def configure(log_format: str, *, debug: bool = False) -> None:
         if json
         else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
     )
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -29,7 +31,7 @@ def configure(log_format: str, *, debug: bool = False) -> None:
     ]
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -9,24 +9,31 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
+
 from threadbridge import __version__
 from threadbridge.activitypub.ids import Ids
 from threadbridge.bridge.reading import Reader
 from threadbridge.config import Config, check_base_url
+from threadbridge.delivery.carrier import Carrier
 from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.send import Sender
-from threadbridge.errors import BadConfiguration
+from threadbridge.errors import BadConfiguration, ThreadbridgeError
 from threadbridge.media.store import MediaStore
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard
+from threadbridge.net.manners import Memory
 from threadbridge.net.peers import Peers
-from threadbridge.signatures import schemes
+from threadbridge.signatures import knocking, schemes
 from threadbridge.signatures.keys import SigningKey, signing_key
 from threadbridge.signatures.knocking import Manner
 from threadbridge.sources.threads_api import ThreadsApi, fetching
-from threadbridge.storage import accounts, keys, migrate
+from threadbridge.storage import accounts, hosts, keys, migrate
+from threadbridge.storage.hosts import Taken
 from threadbridge.storage.store import Store, prepare_folder
 from threadbridge.storage.vault import Vault, new_rsa_key, open_vault
+
+log = structlog.get_logger(__name__)
 
 # A post that travels brings hundreds of new people of one large server in a minute, each with a key to fetch.
 PEER_REQUESTS_PER_MINUTE = 600
@@ -109,6 +116,7 @@ class Services:
     peers: Peers
     reader: Reader
     prover: Prover
+    carrier: Carrier
     _sources: OrderedDict[tuple[str, str], ThreadsApi] = field(default_factory=OrderedDict)
 
     @property
@@ -133,7 +141,7 @@ class Services:
 
     def sender(self) -> Sender:
         """A new engine that carries deliveries."""
-        return Sender(self.store, self.vault, self.client, self.ids, self.prover, clock=utc_now)
+        return Sender(self.store, self.vault, self.carrier, self.ids, self.prover)
 
     def source_for(self, token: str, graph_url: str) -> ThreadsApi:
         """The Threads API with a token, connected to an account or not yet. The same one for the same token: it
@@ -160,6 +168,7 @@ class Services:
 
     async def aclose(self) -> None:
         """Close what `open_services` opened; the ground stays."""
+        self.carrier.close()
         await self.client.aclose()
 
 
@@ -191,6 +200,33 @@ def open_services(ground: Ground) -> Services:
             with_query=manner.with_query,
         )
 
-    peers = Peers(client, sign_get, key_id=ids.instance_key, requests_per_minute=PEER_REQUESTS_PER_MINUTE)
+    peers = Peers(
+        client,
+        sign_get,
+        key_id=ids.instance_key,
+        requests_per_minute=PEER_REQUESTS_PER_MINUTE,
+        memory=_memory_of_manners(ground.store),
+    )
     reader = Reader(ground.store, client, ground.media, ids)
-    return Services(ground, client, peers, reader, Prover(ground.vault, ids))
+    return Services(ground, client, peers, reader, Prover(ground.vault, ids), Carrier(client, clock=utc_now))
+
+
+def _memory_of_manners(store: Store) -> Memory:
+    """Which signatures hosts take for documents, in the table of hosts. Without the database a document is asked for
+    in the usual manner."""
+
+    async def recall(host: str) -> Manner | None:
+        try:
+            taken = await store.read(hosts.taken_of_documents, host)
+        except ThreadbridgeError as error:
+            log.warning("it could not be looked up which signature a host takes", host=host, error=str(error))
+            return None
+        return knocking.remembered(taken.scheme, taken.asked) if taken else None
+
+    async def remember(host: str, manner: Manner, evidence: str) -> None:
+        try:
+            await store.transact(hosts.remember_for_documents, host, Taken(*manner.kept, evidence))
+        except ThreadbridgeError as error:
+            log.warning("it could not be written down which signature a host takes", host=host, error=str(error))
+
+    return Memory(recall, remember)

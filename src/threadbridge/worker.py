@@ -9,10 +9,11 @@
     confirm_move  federation.move.confirm     a follower says that they moved: does the new account agree?
     climb_thread  federation.thread.climb     where does a post hang that names somebody here?
     look_around   federation.thread.look_around  are there answers below a post that nobody sent us?
-    own_word      delivery.server_word.say    the server's own actor says something (to a relay)
+    own_word      delivery.server_word.say    the server's own actor says something (to a relay, a Flag)
     wake          _wake                       a server is back: what waited for it may go
     rotate_key    federation.rotation.step    an account's key is changed, step by step
     enforce       federation.enforcement.step a rule about who may speak changed: park what it cuts, give back
+    find_name     federation.enforcement.find_name  whose handle is it that a rule names?
     read_list     federation.blocklists.read_followed  a followed list of blocked servers is read, every day
     announce      delivery.announcing.tell    an actor document changed: its followers are told, once
     check_links   federation.link_back.check  do the pages named on a profile link back?
@@ -21,7 +22,7 @@
     poll          delivery.polls.say          the figures of a poll moved, or it has closed
     find_post     federation.quoting.find     is what a post quotes or reposts in the Fediverse?
     check_stamp   federation.quoting.check    an author lets us quote: the authorization at its origin
-    prune         _prune                      ids heard long ago and old sign-in rows are forgotten
+    prune         _prune                      ids heard long ago, old sign-in rows, people of whom nothing is here
 
 and, beside them, `delivery.send.Sender`, which carries the deliveries.
 
@@ -36,6 +37,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -75,6 +77,7 @@ from threadbridge.storage import (
     jobs,
     profiles,
     seen,
+    strangers,
 )
 from threadbridge.storage import exports as archives
 from threadbridge.storage.jobs import Job
@@ -310,9 +313,7 @@ async def _look_around(services: Services, job: Job, _stopping: Stopping) -> Non
 
 
 async def _say_as_server(services: Services, job: Job, _stopping: Stopping) -> None:
-    await server_word.say(
-        services.store, services.vault, services.client, services.ids, job, clock=services.store.clock
-    )
+    await server_word.say(services.store, services.vault, services.carrier, services.prover, services.ids, job)
 
 
 async def _wake(services: Services, job: Job, _stopping: Stopping) -> None:
@@ -329,6 +330,10 @@ async def _enforce(services: Services, job: Job, _stopping: Stopping) -> None:
     current = job
     while (left := await services.store.transact(enforcement.step, services.ids, current)) is not None:
         current = Job(job.id, job.kind, job.key, left, job.attempts, job.lease)
+
+
+async def _find_name(services: Services, job: Job, _stopping: Stopping) -> None:
+    await enforcement.find_name(services.store, services.peers, job)
 
 
 async def _announce(services: Services, job: Job, _stopping: Stopping) -> None:
@@ -390,6 +395,11 @@ async def _prune(services: Services, job: Job, _stopping: Stopping) -> None:
     place: tuple[int, int] | None = (0, 0)
     while place is not None:
         place = await services.store.transact(announcing.look_over, services.ids, *place)
+    before, met = utc_now() - HEARD_FOR, [""]
+    while met := await services.store.read(partial(strangers.old, before=before, after=met[-1])):
+        await services.store.transact(strangers.forget, met)
+    while await services.store.transact(hosts.forget_some):
+        pass
     await services.store.transact(_forget, job)
 
 
@@ -429,6 +439,7 @@ JOBS: dict[str, Handler] = {
     profiles.CHECK_LINKS: _check_links,
     profiles.CHECK_DOMAIN: _check_domain,
     farewells.FAREWELL: _farewell,
+    enforcement.NAME: _find_name,
     enforcement.ENFORCE: _enforce,
     blocklists.READ_LIST: _read_list,
     polls.POLL: _poll,

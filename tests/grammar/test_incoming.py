@@ -132,6 +132,11 @@ def test_anything_else_is_only_named(kind: str, made: Any) -> None:
     assert read(activity(kind, made)) == incoming.Other(f"{BOB}#{kind}/1", BOB, kind)
 
 
+def test_names_that_somebody_made_up_are_one_name() -> None:
+    for name in ("Frobnicate", "x" * 40, "Person"):
+        assert read({**activity("View", OURS), "type": name}) == incoming.Other(f"{BOB}#View/1", BOB, "Activity")
+
+
 def test_answers_to_what_we_said() -> None:
     asked = f"{OURS}#quote-requests/1"
     plain = incoming.Answer(f"{BOB}#Accept/1", BOB, True, asked, None, None)

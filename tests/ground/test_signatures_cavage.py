@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 
@@ -277,3 +278,73 @@ def test_any_header_is_read_or_refused(header: str) -> None:
     assert read.key_id
     assert read.signature
     assert len(set(read.covered)) == len(read.covered)
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FIXED = b"Wed, 20 Dec 2023 10:00:00 GMT"
+
+
+def test_headers_and_what_they_cover_have_limits() -> None:
+    start = PLAIN + ',opaque="'
+    fitting = start + "x" * (8192 - len(start) - 1) + '"'
+    assert cavage.parse(fitting) == READ
+    with pytest.raises(SignatureRefused, match="too long"):
+        cavage.parse(fitting[:-1] + 'x"')
+
+    def covering(number: int) -> str:
+        return PLAIN.replace("(request-target) host date", " ".join(f"x{each}" for each in range(number)))
+
+    assert len(cavage.parse(covering(64)).covered) == 64
+    with pytest.raises(SignatureRefused):
+        cavage.parse(covering(65))
+
+
+def test_times_have_at_most_twelve_digits() -> None:
+    read = cavage.parse(f"{PLAIN},created=123456789012,expires=0")
+    assert (read.created, read.expires) == (123456789012, 0)
+
+
+@pytest.mark.parametrize("name", ["(created", "created)", "()", "(a)b", "a(b)", "(a b)", "ä", "a\x7f"])
+def test_names_that_no_header_has(name: str) -> None:
+    with pytest.raises(SignatureRefused):
+        cavage.parse(PLAIN.replace("date", name))
+
+
+@pytest.mark.parametrize(
+    "header", ['x="1"' + PLAIN, f'"{PLAIN}', f"{PLAIN} x", f",{PLAIN}", f'{PLAIN},1="x"', f'{PLAIN},="x"']
+)
+def test_nothing_stands_before_between_or_behind(header: str) -> None:
+    with pytest.raises(SignatureRefused):
+        cavage.parse(header)
+
+
+def test_unknown_numbers_in_quotes_and_empty_words_are_passed_over() -> None:
+    assert cavage.parse(PLAIN + ',opaque="",other="1"') == READ
+    assert cavage.parse(PLAIN.replace("rsa-sha256", "")) == dataclasses.replace(READ, algorithm=None)
+
+
+def test_the_query_is_left_out_where_that_is_asked_for() -> None:
+    headers = cavage.sign_headers(
+        key(), method="GET", url="https://m.example/a?b?c", body=None, date=DATE, content_type=None, with_query=False
+    )
+    assert made_over(headers["Signature"], b"(request-target): get /a\nhost: m.example\ndate: " + FIXED)
+
+
+def test_the_scheme_may_be_in_capitals() -> None:
+    assert cavage.host_and_target("HTTPS://m.example:443/a") == ("m.example", "/a")
+    assert cavage.host_and_target("HTTP://m.example:80/a#b#c") == ("m.example", "/a")
+    assert cavage.host_and_target("https://X.example/X://b") == ("x.example", "/X://b")
+
+
+def test_a_tab_is_no_control_character_and_all_others_are() -> None:
+    def line(value: str) -> bytes:
+        return cavage.signing_string(("x",), method="GET", target="/", fields={"x": value})
+
+    for letter in ("\t", " ", "~", "\x7f", "ÿ"):
+        assert line(letter) == f"x: {letter}".encode("latin-1")
+    for number in [*range(9), *range(10, 32)]:
+        with pytest.raises(SignatureRefused):
+            line(chr(number))
+    with pytest.raises(SignatureRefused):
+        cavage.signing_string(("a", "b"), method="GET", target="/", fields={"a": "good", "b": "bad\n"})

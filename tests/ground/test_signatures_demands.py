@@ -59,6 +59,17 @@ def pair() -> tuple[SigningKey, VerifyingKey]:
         ('a=("@query-param";name="x");created, b=("@query");created', Demand("b", ("@query",))),
         ('a=("cache-control"), b=("host")', Demand("b", ("host",))),
         ('a=("host");alg="ed25519" ,\tb=("host")', Demand("b", ("host",))),
+        ('a=("cache-control"),b=("host")', Demand("b", ("host",))),
+        (' \tb=("host")\t ', Demand("b", ("host",))),
+        ('b=("host");tag=""', Demand("b", ("host",), tag="")),
+        (f'b=("host");tag="{"x" * 498}"', Demand("b", ("host",), tag="x" * 498)),
+        (f'{"l" * 64}=("host")', Demand("l" * 64, ("host",))),
+        ('b=("host")' + " " * 4086, Demand("b", ("host",))),
+        # Whatever stands there in the form of structured fields does not hide the one that we can give.
+        *(
+            (f'a=("host";p={value}), b=("host")', Demand("b", ("host",)))
+            for value in ("1", "-1", "123456789012345", "1.123", "?0", ":AAEC:", "::", "token", "*", "a:/b", '"a b"')
+        ),
     ],
 )
 def test_what_is_asked_for(header: str, expected: Demand) -> None:
@@ -74,7 +85,10 @@ def test_what_is_asked_for(header: str, expected: Demand) -> None:
         'sig1=("host";req)',
         'sig1=("host");whatever', 'sig1=("host");tag="a\nb"', 'sig1=("host");alg="hmac-sha256"',
         'sig1=("host");tag="' + "x" * 600 + '"', 'sig1=("host")' + " " * 5000, ", ".join(['a=("host")'] * 9),
-        "l" * 100 + '=("host")', 'S=("host")',
+        "l" * 100 + '=("host")', 'S=("host")', "l" * 65 + '=("host")', 'sig1=("host")' + " " * 4084,
+        'sig1=("host""date")', 'sig1=("host") x, b=("host")', 'sig1=("host");created;created',
+        'sig1=("host");whatever="x"', f'sig1=("host");tag="{"x" * 499}"',
+        *(f'a=("host";p={bad}), b=("host")' for bad in ("1234567890123456", "1.1234", "?2", "1.", ":ä:", ":", "(")),
     ],
 )  # fmt: skip
 def test_what_we_cannot_give_or_read_is_passed_over(header: str | None) -> None:
@@ -111,6 +125,18 @@ def test_our_own_demands_are_met_by_our_own_signatures() -> None:
             read_claim(received(headers, method, body or b""), base_url=BASE, now=NOW), pair()[1], owner=ACTOR
         )
     assert "digest" not in str(demands.ours("GET"))
+
+
+def test_what_we_ask_for_beside_a_401() -> None:
+    assert demands.ours("POST") == {
+        "Accept-Signature": 'sig1=("@method" "@target-uri" "content-digest");created',
+        "WWW-Authenticate": 'Signature realm="ActivityPub",headers="(request-target) host date digest"',
+    }
+    for method in ("GET", "HEAD", "get", "head"):
+        assert demands.ours(method) == {
+            "Accept-Signature": 'sig1=("@method" "@target-uri");created',
+            "WWW-Authenticate": 'Signature realm="ActivityPub",headers="(request-target) host date"',
+        }
 
 
 # ── giving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,9 +192,11 @@ def test_the_algorithm_that_is_asked_for_signs() -> None:
 
 
 def test_a_demand_about_a_body_is_not_for_a_get() -> None:
-    (demand,) = demands.read('sig1=("content-digest");created')
-    assert demand.can_be_met(KEY_ID, body=True)
-    assert not demand.can_be_met(KEY_ID, body=False)
+    for name in ("content-type", "content-length", "content-digest"):
+        (demand,) = demands.read(f'sig1=("{name}");created;keyid="{KEY_ID}"')
+        assert demand.can_be_met(KEY_ID, body=True)
+        assert not demand.can_be_met(KEY_ID, body=False)
+        assert not demand.can_be_met(f"{KEY_ID}2", body=True)
     with pytest.raises(SignatureRefused):
         signed(demand, method="GET", body=None)
 
@@ -212,6 +240,9 @@ def asks(manner: Manner) -> str:
         ([Knock(KEPT, 401)], USUAL),
         ([Knock(KEPT, 401, asks(ASKED)), Knock(ASKED, 401, asks(ASKED_AGAIN))], USUAL),
         ([Knock(USUAL, 401, 's=("host");keyid="https://elsewhere.example/key"')], RFC),
+        ([Knock(USUAL, 401, 's=("content-digest")')], Manner("rfc9421", Demand("s", ("content-digest",)))),
+        # What was just refused is not tried again because it is asked for again.
+        ([Knock(KEPT, 401, asks(KEPT))], USUAL),
     ],
 )
 def test_which_signature_is_tried_next(tried: list[Knock], expected: Manner | None) -> None:
@@ -257,3 +288,4 @@ def test_the_evidence_is_in_words() -> None:
     assert re.sub(r"\s+", " ", words) == (
         "cavage: 401 (Verification failed); cavage without the query: 400; rfc9421 as asked: 200"
     )
+    assert knocking.evidence([Knock(USUAL, 401, said="x" * 121)]) == f"cavage: 401 ({'x' * 120})"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -19,7 +23,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from threadbridge.errors import Invalid, SignatureRefused
-from threadbridge.signatures.keys import origin, signing_key, strict_base64, verifying_key
+from threadbridge.signatures.keys import (
+    ProofKey,
+    SigningKey,
+    origin,
+    proof_key,
+    signing_key,
+    strict_base64,
+    verifying_key,
+)
 
 KEY_ID = "https://bridge.example/ap/users/1#main-key"
 SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -208,3 +220,68 @@ def test_base64_has_one_form() -> None:
     assert strict_base64("AAE=") == b"\x00\x01"
     for text in ("AAF=", "AAE", "AA E=", "AAE=\n", "AAE==", "A-_=", "ü", "=", "A"):
         assert strict_base64(text) is None
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ids_at_the_edge_of_their_form() -> None:
+    longest = "https://a.example/" + "x" * 2030
+    assert origin(longest) == origin("https://a.example/" + "ü" * 1015) == "https://a.example:443"
+    for url in ("https://a/", "https://ab/", "https://a.example:1/", "https://a.example:65535/"):
+        assert origin(url) is not None, url
+    for url in (
+        longest + "x", "https://a.example/" + "ü" * 1015 + "x", "https://[]/", "https://a.example:000443/",
+        "https://a.example:65536/", "https://a.example/\ud800",
+    ):  # fmt: skip
+        assert origin(url) is None, url
+
+
+def test_a_public_key_may_stand_in_white_space_of_reasonable_length() -> None:
+    pem = rsa_pem(2048)
+    assert verifying_key("\n \t" + pem + " " * (8192 - len(pem) - 3)).kind == "rsa"
+    for bad in (pem + " " * (8193 - len(pem)), "ü" + pem, pem + "ü"):
+        with pytest.raises(SignatureRefused, match="not a PEM of reasonable size"):
+            verifying_key(bad)
+
+
+def test_an_answer_about_a_signature_is_yes_or_no() -> None:
+    for key in (rsa_key(), ed25519.Ed25519PrivateKey.generate()):
+        public = verifying_key(key.public_key().public_bytes(*SPKI).decode())
+        assert public.verify(b"x" * 64, b"data") is False
+
+
+# PKCS#8 and SPKI under an object identifier that nobody has given to anything.
+UNKNOWN_PRIVATE = "302e020100300506032b657f04220420" + "00" * 32
+UNKNOWN_PUBLIC = "302a300506032b657f032100" + "00" * 32
+
+
+def as_pem(label: str, der: str) -> str:
+    text = base64.b64encode(bytes.fromhex(der)).decode()
+    return f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"
+
+
+def test_no_private_key_but_the_right_kind_in_the_open_is_taken() -> None:
+    secret = BestAvailableEncryption(b"secret")
+    curve = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    edwards = ed25519.Ed25519PrivateKey.generate()
+    kinds: tuple[tuple[Callable[[str, bytes], SigningKey | ProofKey], Any], ...] = (
+        (signing_key, rsa_key()),
+        (proof_key, edwards),
+    )
+    for read, right in kinds:
+        assert read(KEY_ID, private_pem(right)).key_id == KEY_ID
+        other = private_pem(edwards if right is rsa_key() else rsa_key())
+        sealed = right.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret)
+        for bad in (b"nonsense", sealed, other, curve, as_pem("PRIVATE KEY", UNKNOWN_PRIVATE).encode()):
+            with pytest.raises(Invalid):
+                read(KEY_ID, bad)
+    with pytest.raises(Invalid):
+        signing_key("https://bridge.example/ü#main-key", private_pem(rsa_key()))
+
+
+def test_public_keys_that_nobody_here_verifies_with_are_refused() -> None:
+    exchange = x25519.X25519PrivateKey.generate().public_key().public_bytes(*SPKI).decode()
+    for bad in (exchange, as_pem("PUBLIC KEY", UNKNOWN_PUBLIC)):
+        with pytest.raises(SignatureRefused):
+            verifying_key(bad)

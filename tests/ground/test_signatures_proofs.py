@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -325,3 +326,95 @@ def test_what_is_no_base58_is_none(text: str) -> None:
 )
 def test_other_keys_are_not_read(data: bytes) -> None:
     assert multikey.pem_of(multikey.base58btc(data)) is None
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SPKI = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def with_proof(**change: Any) -> dict[str, Any]:
+    return {**SIGNED, "proof": {**SIGNED["proof"], **change}}
+
+
+def test_our_own_proofs_name_the_vocabulary_and_say_the_time_in_utc() -> None:
+    assert proofs.CONTEXT == "https://w3id.org/security/data-integrity/v1"
+    elsewhere = MADE.astimezone(timezone(timedelta(hours=9)))
+    assert prove({"actor": ALICE}, own(), elsewhere)["proof"]["created"] == "2023-02-24T23:36:38Z"
+
+
+def test_a_proof_is_good_for_fourteen_days_and_five_minutes_of_a_wrong_clock() -> None:
+    for late in (timedelta(days=14), -timedelta(minutes=5)):
+        assert believed(SIGNED, now=MADE + late)
+    for late in (timedelta(days=14, seconds=1), -timedelta(minutes=5, seconds=1)):
+        with pytest.raises(SignatureRefused):
+            read_proof(SIGNED, now=MADE + late)
+    for expires in ("2023-02-24T23:36:38Z", "2023-02-24T23:36:39Z"):
+        assert read_proof(with_proof(expires=expires), now=MADE) is not None
+    for bad in ("2023-02-24T23:36:37Z", "soon", None):
+        with pytest.raises(SignatureRefused):
+            read_proof(with_proof(expires=bad), now=MADE)
+
+
+@pytest.mark.parametrize(
+    "created",
+    ["2023-02-24 23:36:38Z", "2023-02-24T23:36:38", "T", "TTTT", "2023-02-24T25:36:38Z", "0001-01-01T00:00:00+23:59",
+     "2023-02-24T23:36:38." + "0" * 20 + "Z"],
+)  # fmt: skip
+def test_a_time_that_is_not_written_as_it_should_be_is_refused(created: str) -> None:
+    with pytest.raises(SignatureRefused):
+        read_proof(with_proof(created=created), now=MADE)
+
+
+def test_times_may_have_fractions_and_zones() -> None:
+    for created in ("2023-02-24T23:36:38." + "0" * 19 + "Z", "2023-02-25T08:36:38+09:00"):
+        assert read_proof(with_proof(created=created), now=MADE) is not None
+
+
+def test_a_proof_in_a_list_of_one_is_a_proof() -> None:
+    assert believed({**SIGNED, "proof": [SIGNED["proof"]]})
+
+
+def test_contexts_are_compared_as_lists() -> None:
+    one = "https://www.w3.org/ns/activitystreams"
+    for whole, own_one in ((one, [one]), ([one, "https://b.example"], one), ([one, "https://b.example"], [one])):
+        assert read_proof({**with_proof(**{"@context": own_one}), "@context": whole}, now=MADE) is not None
+    for whole, own_one in ((one, ["https://b.example"]), ([one], "https://b.example"), ([one], [one, one])):
+        with pytest.raises(SignatureRefused, match="another @context"):
+            read_proof({**with_proof(**{"@context": own_one}), "@context": whole}, now=MADE)
+
+
+def test_what_is_no_address_is_nobodys_server() -> None:
+    with pytest.raises(SignatureRefused, match="not on the actor's server"):
+        read_proof({**with_proof(verificationMethod="urn:key"), "actor": "urn:alice"}, now=MADE)
+
+
+def test_what_has_no_canonical_form_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    for content in (2**60, float("nan"), "\ud800", deep):
+        with pytest.raises(SignatureRefused, match="no canonical form"):
+            read_proof({**SIGNED, "content": content}, now=MADE)
+
+
+def test_multikeys_have_a_limit_and_a_strict_form() -> None:
+    assert multikey.from_base58btc("z" + "1" * 999) == bytes(999)
+    assert multikey.from_base58btc("z" + "1" * 1000) is None
+    assert multikey.pem_of("nonsense") is None
+    # As long as an Ed25519 key, and something else.
+    assert multikey.pem_of(multikey.base58btc(b"\xec\x01" + bytes(32))) is None
+    pem = private().public_key().public_bytes(*SPKI).decode()
+    assert multikey.pem_of(multikey.multibase_of(pem)) == pem
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    pkcs1 = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1).decode()
+    assert multikey.pem_of(multikey.multibase_of(pkcs1)) == pkcs1
+
+
+def test_keys_of_other_kinds_are_not_published() -> None:
+    curve = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(*SPKI).decode()
+    # An Ed25519 key under an object identifier that nobody has given to anything.
+    unknown = base64.b64encode(bytes.fromhex("302a300506032b657f032100") + bytes(32)).decode()
+    for pem in (curve, "nonsense", f"-----BEGIN PUBLIC KEY-----\n{unknown}\n-----END PUBLIC KEY-----\n"):
+        with pytest.raises(Invalid):
+            multikey.multibase_of(pem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from threadbridge.errors import SignatureRefused
 from threadbridge.signatures import rfc9421
+from threadbridge.signatures.demands import Demand
 from threadbridge.signatures.keys import SigningKey, VerifyingKey, signing_key, verifying_key
 from threadbridge.signatures.schemes import Request, read_claim, verify
 
@@ -297,3 +298,74 @@ def test_any_headers_are_read_or_refused(signature_input: str, signature: str) -
     again = rfc9421.parse(f"sig1={read.parameters}", "sig1=:AAEC:")
     assert (again.covered, again.key_id, again.created) == (read.covered, read.key_id, read.created)
     assert again.parameters == read.parameters
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_headers_have_a_limit_and_white_space_around_them_counts() -> None:
+    made = "sig1=:AAEC:"
+    for before, after in (("", ""), (" \t", "\t "), ("", " " * (8192 - len(INPUT)))):
+        assert rfc9421.parse(before + INPUT + after, made).key_id == KEY_ID
+    for padded in (f"\t {made} \t", made + " " * (8192 - len(made))):
+        assert rfc9421.parse(INPUT, padded).key_id == KEY_ID
+    for signature_input, signature in (
+        (INPUT + " " * (8193 - len(INPUT)), made),
+        (INPUT, made + " " * (8193 - len(made))),
+    ):
+        with pytest.raises(SignatureRefused, match="too long"):
+            rfc9421.parse(signature_input, signature)
+
+
+@pytest.mark.parametrize(
+    ("signature_input", "signature"),
+    [
+        ("!" + INPUT, "sig1=:AAEC:"),
+        ("X" + INPUT, "sig1=:AAEC:"),
+        (INPUT + "X", "sig1=:AAEC:"),
+        (INPUT, "Xsig1=:AAEC:"),
+        (INPUT, "sig1=:AAEC:X"),
+        (INPUT.replace("=(", "=x("), "sig1=:AAEC:"),
+        (INPUT.replace(");created", ")x;created"), "sig1=:AAEC:"),
+        (INPUT.replace(";keyid", "x;keyid"), "sig1=:AAEC:"),
+        (INPUT.replace("@method", "a b"), "sig1=:AAEC:"),
+    ],
+)
+def test_nothing_stands_before_between_or_behind(signature_input: str, signature: str) -> None:
+    with pytest.raises(SignatureRefused):
+        rfc9421.parse(signature_input, signature)
+
+
+def test_at_most_64_components_are_covered() -> None:
+    def covering(number: int) -> str:
+        return "sig1=(" + " ".join(f'"x{each}"' for each in range(number)) + f');created=1;keyid="{KEY_ID}"'
+
+    assert len(rfc9421.parse(covering(64), "sig1=:AAEC:").covered) == 64
+    with pytest.raises(SignatureRefused):
+        rfc9421.parse(covering(65), "sig1=:AAEC:")
+
+
+def test_white_space_around_digests_and_nothing_else() -> None:
+    digest = f" \t{DIGEST} ,\tsha-512=:AAEC:\t"
+    assert rfc9421.content_digests(digest) == [("sha-256", DIGEST[9:-1]), ("sha-512", "AAEC")]
+    for bad in (f"X{DIGEST}", f"{DIGEST}X"):
+        with pytest.raises(SignatureRefused):
+            rfc9421.content_digests(bad)
+
+
+def test_only_the_first_question_mark_begins_the_query() -> None:
+    base = rfc9421.signature_base(
+        ("@path", "@query"), "()", method="GET", base_url=BASE, target="/a?b?c", fields={}
+    )  # fmt: skip
+    assert base == b'"@path": /a\n"@query": ?b?c\n"@signature-params": ()'
+
+
+def test_the_method_is_signed_in_capitals_and_an_end_only_where_it_is_asked_for() -> None:
+    headers = rfc9421.sign_headers(
+        signer(), method="post", url=f"{BASE}/inbox", body=BODY, date=DATE, content_type=None,
+        demand=Demand("sig1", ("host",)),
+    )  # fmt: skip
+    assert "expires" not in headers["Signature-Input"]
+    sent = request_of(Message("POST", f"{BASE}/inbox", headers), BODY)
+    sent = replace(sent, headers=[("host", "bridge.example"), *sent.headers[2:]])
+    assert verify(read_claim(sent, base_url=BASE, now=DATE), verifier(private()), owner=ACTOR).actor == ACTOR

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from threadbridge.errors import SignatureRefused
 from threadbridge.signatures import cavage, rfc9421
+from threadbridge.signatures.demands import Demand
 from threadbridge.signatures.keys import SigningKey, VerifyingKey, signing_key, verifying_key
 from threadbridge.signatures.schemes import Claim, Request, Scheme, Verified, read_claim, sign, verify
 
@@ -693,3 +694,98 @@ def test_whatever_arrives_is_claimed_or_refused(
     assert isinstance(claim, Claim)
     with pytest.raises(SignatureRefused):
         verify(claim, public(private()), owner=ACTOR)
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("post", "/ap/inbox"), ("P0ST", "/ap/inbox"), ("", "/ap/inbox"), ("P" * 21, "/ap/inbox"), ("POST ", "/ap/inbox"),
+     ("POST", "/a b"), ("POST", "/ü"), ("POST", "/a\n"), ("POST", "x"), ("POST", "")],
+)  # fmt: skip
+def test_a_request_line_that_cannot_be_signed_is_not_looked_at_further(method: str, target: str) -> None:
+    assert refused(Request(method, target, [], b"")).public == "The request line cannot be signed"
+
+
+def test_a_method_has_at_most_twenty_letters() -> None:
+    assert refused(Request("P" * 20, "/", [], b"")).public == "Request not signed"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_month_is_read(scheme: Scheme) -> None:
+    for month in range(1, 13):
+        then = datetime(2024, month, 2, 3, 4, 5, tzinfo=UTC)
+        accepted(request(scheme, date=then), now=then)
+        refused(request(scheme, date=then), now=then + timedelta(days=28))
+
+
+def test_what_is_left_out_and_what_is_asked_for_reaches_the_dialect() -> None:
+    arguments: dict[str, Any] = {
+        "method": "GET",
+        "url": f"{BASE}/a?b",
+        "body": None,
+        "date": NOW,
+        "content_type": None,
+    }
+    bare = sign("cavage", signer(), **arguments, with_query=False)
+    whole = sign("cavage", signer(), **arguments)
+    assert bare["Signature"] != whole["Signature"]
+    asked = sign("rfc9421", signer(), **arguments, demand=Demand("theirs", ("host",)))
+    assert asked["Signature-Input"].startswith('theirs=("host" ')
+
+
+def test_a_host_without_tls_may_be_written_with_its_own_default_port() -> None:
+    plain = "http://127.0.0.1"
+    for ours in (plain, f"{plain}:80"):
+        for theirs in ("127.0.0.1", "127.0.0.1:80"):
+            read_claim(with_header(request(), "host", theirs), base_url=ours, now=NOW)
+        with pytest.raises(SignatureRefused, match="another host"):
+            read_claim(with_header(request(), "host", "127.0.0.1:443"), base_url=ours, now=NOW)
+    read_claim(with_header(request(), "host", "bridge.example"), base_url="https://Bridge.Example:443", now=NOW)
+
+
+def test_white_space_around_digests_is_passed_over_and_nothing_else() -> None:
+    covered = ("(request-target)", "host", "date", "digest")
+    for value, passes in (
+        (f"\tSHA-512=x ,\tsha-256={GOOD} ", True),
+        (f"XSHA-256={GOOD}", False),
+        (f"SHA-256={GOOD}X", False),
+        (f"SHA-512={GOOD}", False),
+    ):
+        fields = [
+            ("host", "bridge.example"),
+            ("date", "Wed, 20 Dec 2023 10:00:00 GMT"),
+            ("digest", value.strip(" \t")),
+        ]
+        given = cavage_request(covered, headers=fields)
+        if passes:
+            accepted(given)
+        else:
+            refused(given)
+
+
+def test_a_get_may_leave_out_the_query_from_its_first_question_mark_on() -> None:
+    covered = ("(request-target)", "host", "date")
+    for method in ("GET", "HEAD"):
+        accepted(cavage_request(covered, method=method, target="/a?b?c", signed_target="/a", body=b""))
+        refused(cavage_request(covered, method=method, target="/a?b?c", signed_target="/a?b", body=b""))
+        claim = read_claim(cavage_request(covered, method=method, target="/a", body=b""), base_url=BASE, now=NOW)
+        assert len(claim.signing_strings) == 1
+
+
+def test_a_refusal_that_a_newer_key_could_change_says_so() -> None:
+    claim = read_claim(request(), base_url=BASE, now=NOW)
+    for key in (public(private("eve")), public(edwards())):
+        with pytest.raises(SignatureRefused) as caught:
+            verify(claim, key, owner=ACTOR)
+        assert caught.value.refetch
+    with pytest.raises(SignatureRefused) as caught:
+        verify(claim, public(private()), owner="https://elsewhere.example/users/bob")
+    assert not caught.value.refetch
+
+
+def test_a_key_of_nowhere_is_nobodys() -> None:
+    claim = dataclasses.replace(read_claim(request(), base_url=BASE, now=NOW), key_id="urn:key")
+    with pytest.raises(SignatureRefused, match="not on its owner's server"):
+        verify(claim, public(private()), owner="urn:bob")

@@ -30,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from tests.rig import AS, Bridge, Served, Stranger, a_key, free_socket, running_bridge
+from tests.stories.crowd import retract
 from tests.stories.raw_http import talk
 
 from threadbridge.activitypub import document, incoming, text
@@ -71,6 +72,48 @@ ELSEWHERE = {
     "Lemmy 1c29f4e a fetch that ends at home": "tests/world/test_net_client.py"
     "::test_a_redirect_to_our_own_address_is_refused",
     "PeerTube CVE-2025-32944, CVE-2025-32949 archives that kill": "tests/stories/test_bad_input_downloads.py",
+    "PeerTube CVE-2025-32947 a collection without end": "tests/stories/test_the_thread_around_an_answer_is_found.py"
+    "::test_a_collection_without_end_ends",
+    "PeerTube CVE-2025-32946 somebody else's thing named in a message": "tests/stories"
+    "/test_bridge_quotes_and_reposts.py::test_nobody_else_answers_for_the_author",
+    "CVE-2026-33869, GHSA-q4g8, GHSA-8h43 an approval of a quote by another host": "tests/stories"
+    "/test_bridge_quotes_and_reposts.py::test_a_forged_stamp_is_never_shown",
+    "CVE-2025-54879, GHSA-84ch a limit that is counted for another route": "tests/stories"
+    "/test_floods_are_answered_429.py::test_bad_signatures_count_and_make_us_ask_little",
+    "GHSA-58x8, GHSA-q3rg, GHSA-c2r5, GHSA-5fq7 whose address counts": "tests/stories/test_floods_are_answered_429.py"
+    "::test_loopback_is_limited_too_and_a_name_in_a_header_does_not_help",
+    "GHSA-mq2m, GHSA-94h4, GHSA-v39f the block list is the owner's": "tests/stories"
+    "/test_owner_decides_who_may_speak.py::test_nobody_but_the_signed_in_gets_in",
+    "CVE-2025-62175, GHSA-r2fh, GHSA-f3q3, GHSA-7gwh sessions that outlive their end": "tests/stories"
+    "/test_owner_signs_in_and_out.py::test_signing_out_everywhere_ends_all_sessions_and_open_links",
+    "GHSA-ww85, GHSA-f3q8 another owner's number in the address": "tests/stories/test_owner_sets_rules_for_posts.py"
+    "::test_nobody_decides_about_anothers_quotes",
+    "CVE-2026-28431, CVE-2026-28433 another owner's file": "tests/stories/test_owner_sees_what_happened.py"
+    "::test_links_that_do_not_fit_are_all_answered_alike",
+    "GHSA-7jvv, GHSA-hx34 pages beyond both ends": "tests/stories/test_served_documents.py"
+    "::test_pages_beyond_both_ends_are_lists",
+    "CVE-2026-23961, GHSA-5h2f a suspension passed by another verb": "tests/stories"
+    "/test_suspended_servers_are_not_heard.py::test_every_verb_of_a_suspended_server_is_refused_and_stores_nothing",
+    "CVE-2026-23961, GHSA-5h2f a suspension passed by another hand": "tests/stories"
+    "/test_suspended_servers_are_not_heard.py::test_what_a_suspended_person_said_does_not_come_in_by_another_hand",
+    "Akkoma 2026.08 signatures of the blocked": "tests/stories/test_suspended_servers_are_not_heard.py"
+    "::test_a_suspended_server_that_we_never_met_is_not_even_asked_for_its_key",
+    "GHSA-ccpr a document for one reader shown to the next": "tests/stories/test_secure_mode_asks_who_reads.py"
+    "::test_a_signed_request_reads_everything_and_nobody_reads_over_its_shoulder",
+    "GHSA-ccpr a reader who is blocked": "tests/stories/test_secure_mode_asks_who_reads.py"
+    "::test_blocked_servers_and_people_do_not_read",
+    "GHSA-m9qf pages of the owner in a cache": "tests/stories/test_owner_signs_in_and_out.py"
+    "::test_owners_pages_are_kept_by_nobody_and_need_a_session",
+    "CVE-2026-69132 memory of hosts, on disk": "tests/world/test_storage_forgetting.py"
+    "::test_hosts_without_anything_are_forgotten",
+    "CVE-2026-69132 memory of hosts, in the process": "tests/stories/test_floods_are_answered_429.py"
+    "::test_a_bucket_fills_again_and_memory_is_bounded",
+    "Pixelfed CVE-2025-30741 a wish taken for the answer": "tests/stories/test_relays_carry_public_posts.py"
+    "::test_a_relay_in_mastodons_way",
+    "Owncast CVE-2023-3188, Lemmy CVE-2026-33693 a look-up that leads inside": "tests/world/test_net_guard.py"
+    "::test_no_spelling_of_a_private_address_is_connected_to",
+    "CVE-2023-30798, CVE-2024-47874 forms without end": "tests/stories/test_owner_signs_in_and_out.py"
+    "::test_bad_forms_are_answered_in_words",
 }
 NOT_HERE = {
     "GHSA-vm39, GHSA-5r37 sign-in by mail address": "e-?mail",
@@ -79,6 +122,8 @@ NOT_HERE = {
     "CVE-2023-42452 translations": "translat",
     "CVE-2023-36459 embedded pages": "embed",
     "GHSA-gq5q, CVE-2026-29178 media proxies": "proxy",
+    "GHSA-7jvv an administrator's rooms": "admin",
+    "CVE-2023-3188 looking up for anybody": "search|lookup|interact",
 }
 
 
@@ -558,6 +603,47 @@ def test_cve_2023_36459_ghsa_mq2m_and_cve_2023_3746_nothing_foreign_runs(scene: 
         assert word not in page, word
 
 
+NO_LINKS = ("javascript:alert(1)", "JavaScript:x", "data:text/html,x", "file:///etc/passwd", "vbscript:x", "//x", "x")
+
+
+def test_ghsa_x2rc_a_link_is_http_or_nothing(scene: Scene) -> None:
+    for bad in NO_LINKS:
+        for url in (
+            bad,
+            [bad],
+            {"type": "Link", "href": bad},
+            [{"type": "Link", "href": bad, "mediaType": "text/html"}],
+        ):
+            assert incoming.read_note({**scene.mallory.note(scene.post), "url": url}).url is None, url
+            assert incoming.read_actor({**scene.mallory.actor(), "url": url}).url is None, url
+    for bad in NO_LINKS:
+        said_by_mallory(scene, content="<p>Where does it lead?</p>", url=bad)
+    page = scene.page()
+    assert not re.findall(r"(?i)(?:href|src)=[\"'](?!https?://|/(?!/)|#)[^\"']+", page.partition("Where does")[2])
+
+
+def test_cve_2023_3706_and_3707_and_hollo_0_7_what_is_not_public_has_no_address(scene: Scene) -> None:
+    """What was taken back is in no list and at no address, under no spelling of its number."""
+    dora = scene.bridge.account("dora")
+    taken_back = scene.bridge.post(dora, "A draft by mistake")
+    assert scene.bridge.get(taken_back).status_code == 200
+    retract(scene.bridge, dora, int(taken_back.rpartition("/")[2]))
+    for path in (taken_back, f"{taken_back}/activity", taken_back.replace("/ap/users/", "/ap/users/0")):
+        answer = scene.bridge.get(path)
+        assert answer.status_code in (404, 410), path
+        assert "A draft by mistake" not in answer.text
+    owner = taken_back.partition("/posts/")[0]
+    for path in (f"{owner}/outbox?page=true", f"{owner}/featured", "/@dora", "/@dora/feed.atom"):
+        assert "A draft by mistake" not in scene.bridge.get(path, accept="*/*").text, path
+
+
+def test_cve_2026_62857_nobody_is_asked_for_nodeinfo() -> None:
+    """Its second address was the hole. We say it, and read nobody's."""
+    for path in (ROOT / "src").rglob("*.py"):
+        if path.parent.name in ("net", "federation", "delivery", "bridge", "media", "sources", "incoming"):
+            assert "nodeinfo" not in path.read_text().casefold(), path
+
+
 def test_cve_2023_42452_and_cve_2023_5057_names_are_text(scene: Scene, uploads: Uploads) -> None:
     uploads.media_type = ACTIVITY
     uploads.change = lambda actor: {**actor, "name": "<img src=x onerror=alert(1)>", "url": "javascript:alert(3)"}
@@ -669,6 +755,8 @@ def test_our_own_stack_is_locked_beyond_its_published_weaknesses() -> None:
     locked = dict(re.findall(r"(?m)^([a-z0-9-]+)==([0-9.]+)", (ROOT / "requirements.lock").read_text()))
     for name, least in MINIMUM.items():
         assert tuple(int(part) for part in locked[name].split(".")[:3]) >= least, name
+    # CVE-2026-41425, CVE-2025-68158, CVE-2026-28802, CVE-2026-28498; RUSTSEC-2025-0071, CVE-2026-63430 are nh3's.
+    assert not [path for path in (ROOT / "src").rglob("*.py") if "authlib" in path.read_text()]
 
 
 def test_what_is_tested_elsewhere_is_there() -> None:

@@ -43,6 +43,12 @@ def send(speaker: Stranger, inbox: str, activity: dict[str, Any], **bent: Any) -
     return _CLIENT.post(inbox, content=body, headers=speaker.signed(inbox, body, **bent))
 
 
+def hears(somebody: Stranger, kind: str) -> list[dict[str, Any]]:
+    """Wait until an activity of this type has arrived; all of them."""
+    found: list[dict[str, Any]] = eventually(lambda: somebody.of_kind(kind))
+    return found
+
+
 def domain(somebody: Stranger) -> str:
     return urlsplit(somebody.base).netloc
 

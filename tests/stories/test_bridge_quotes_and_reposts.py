@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.rig import PUBLIC, Stranger, eventually
 from tests.stories.bridged_account import Place, place
+from tests.stories.neighbours import domain, lift, rule, strangers
 
 from threadbridge.domain.accounts import Account
 from threadbridge.domain.rules import Rules
@@ -207,6 +208,20 @@ def test_a_repost_of_a_post_elsewhere_is_an_announce(here: Place, account: Accou
     here.threads.post("", repost=points_to(here, theirs["url"]).id)
     said = eventually(lambda: [a for a in here.stranger.of_kind("Announce") if a["object"] == theirs["id"]])[0]
     assert here.stranger.uri in said["cc"]
+
+
+def test_whom_the_owner_suspends_is_neither_asked_nor_boosted(here: Place, account: Account) -> None:
+    with strangers(here.bridge, "mallory") as (mallory,):
+        note = mallory.note(None, "<p>theirs</p>")
+        mallory.objects[note["id"]] = {**note, "url": note["id"]}
+        rule(here.bridge, "suspend", domain(mallory), owner=account.id)
+        said = here.note_of(here.threads.post("", repost=points_to(here, note["id"]).id))
+        assert (said["type"], note["id"] in said["content"]) == ("Note", True)
+        assert not mallory.fetched
+        assert not mallory.requests
+        lift(here.bridge, domain(mallory), owner=account.id)
+        here.threads.post("", repost=points_to(here, note["id"]).id)
+        eventually(lambda: [a for a in mallory.of_kind("Announce") if a["object"] == note["id"]])
 
 
 def test_what_is_nowhere_in_the_fediverse_is_a_link(here: Place, account: Account) -> None:

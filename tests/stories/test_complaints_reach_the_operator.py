@@ -103,6 +103,7 @@ def test_a_complaint_of_ours_names_no_owner(bridge: Bridge) -> None:
         assert ids.actor(account.id) not in str(flag)
         headers, _ = next(request for request in bob.requests if b'"Flag"' in request[1])
         assert f'keyId="{ids.instance}#' in headers["signature"]
+        eventually(lambda: bridge.count("jobs", kind="own_word") == 0)
         before = kept(bridge)
         with pytest.raises(Conflict):
             store.transact_now(report.complain, ids, note["id"], "an insult", account_id=account.id)

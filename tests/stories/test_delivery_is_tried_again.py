@@ -13,7 +13,7 @@ from tests.rig import Bridge, eventually, running_bridge
 from tests.stories.crowd import Arrival, Reply, crowd, drained, follow, ledger_rows, publish
 
 from threadbridge import server
-from threadbridge.delivery import retry, send
+from threadbridge.delivery import carrier, retry, send
 from threadbridge.storage import schema
 
 
@@ -108,7 +108,7 @@ def test_a_dead_server_keeps_its_post_and_gets_it_when_it_is_back(bridge: Bridge
 
 
 def test_a_server_that_never_answers_is_let_go_of(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send, "DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(carrier, "DEADLINE_SECONDS", 0.5)
     account = bridge.account()
     with crowd(bridge.loop, script=failing(1, Reply(seconds=2))) as people, crowd(bridge.loop) as others:
         follow(bridge, account, people, "bob")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 
@@ -45,7 +46,15 @@ def test_what_is_sent_is_what_was_said_to_the_byte(bridge: Bridge) -> None:
         drained(bridge)
         said = bridge.ground.store.read_now(ledger.activity, ledger_rows(bridge, post_id=1)[0].activity_id)
         assert said is not None
-        assert people.requests[-1][1] == said.body
+        told = json.loads(people.requests[-1][1])
+        # All that is put to it is the proof, made of these very bytes, and the vocabulary of the proof.
+        assert told.pop("proof")["type"] == "DataIntegrityProof"
+        held = json.loads(said.body)
+        contexts = [told.pop("@context"), held.pop("@context")]
+        assert told == held
+        assert all(each in contexts[0] for each in contexts[1])
+        raw = said.body.split(b'"object":', 1)[1].rstrip(b"}")
+        assert raw in people.requests[-1][1]
 
 
 def test_a_hundred_inboxes_of_one_server_are_no_slower_than_a_hundred_servers(bridge: Bridge) -> None:

@@ -90,6 +90,8 @@ def test_who_waits_may_withdraw_block_or_vanish(bridge: Bridge, stranger: Strang
         return asked
 
     asked = ask()
+    # What the owner's choice is told by has gone out.
+    eventually(lambda: bridge.count("jobs", kind="fan_out") == 0)
     # Nobody else takes it back: neither by its id, which is another server's, nor by what it is about.
     before = bridge.everything()
     assert mallory.post(inbox, mallory.activity("Undo", asked["id"])).status_code == 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from tests.rig import Bridge, Stranger, eventually
 
@@ -39,3 +41,20 @@ def test_somebody_else_cannot_undo_a_like(bridge: Bridge, stranger: Stranger) ->
     forged = {**stranger.activity("Undo", {**like, "actor": mallory}), "actor": mallory}
     assert stranger.post(f"{bridge.base}/ap/inbox", forged).status_code in (401, 403)
     assert bridge.count("reactions", undone_at=None) == 1
+
+
+def test_likes_and_shares_have_a_page_that_names_nobody(bridge: Bridge, stranger: Stranger) -> None:
+    post = bridge.post(bridge.account())
+    for kind, name in (("Like", "likes"), ("Announce", "shares")):
+        assert stranger.post(f"{bridge.base}/ap/inbox", stranger.activity(kind, post)).status_code == 202
+        eventually(partial(_counted, bridge, f"{post}/{name}"))
+        whole = bridge.get(f"{post}/{name}").json()
+        assert (whole["type"], whole["first"]) == ("Collection", f"{post}/{name}?page=1")
+        page = bridge.get(whole["first"]).json()
+        assert (page["id"], page["type"], page["partOf"]) == (whole["first"], "CollectionPage", whole["id"])
+        assert (page["totalItems"], page["items"]) == (1, [])
+        assert stranger.base not in bridge.get(whole["first"]).text
+
+
+def _counted(bridge: Bridge, collection: str) -> bool:
+    return bool(bridge.get(collection).json()["totalItems"])

@@ -24,8 +24,10 @@ __all__ = ["mallory"]
 class RelayServer(Stranger):
     """A relay: an Application with an inbox."""
 
+    kind = "Application"
+
     def actor(self) -> dict[str, Any]:
-        return {**super().actor(), "type": "Application"}
+        return {**super().actor(), "type": self.kind}
 
     @property
     def inbox(self) -> str:
@@ -100,6 +102,60 @@ def test_a_relay_in_mastodons_way(bridge: Bridge, stranger: Stranger, mallory: S
         assert undo["object"] == {"id": again["id"], "type": "Follow", "actor": instance, "object": PUBLIC}
         one.post(inbox, one.activity("Accept", again["id"]))
         assert the_relay(bridge, one.inbox).state == "removed"
+
+
+def test_nobody_else_on_its_server_is_the_relay(bridge: Bridge) -> None:
+    """Mastodon's way names no actor: it is a program, and it names the Follow that it was asked with."""
+    inbox = f"{bridge.base}/actor/inbox"
+    with relay_server(bridge) as one:
+        subscribe(bridge, one.inbox, one.inbox)
+        (asked,) = eventually(lambda: one.of_kind("Follow"))
+        before = bridge.count("relays")
+        for kind in ("Person", "Group", "Organization"):
+            one.kind = kind
+            assert one.post(inbox, one.activity("Update", one.actor())).status_code == 202
+            for verb in ("Accept", "Reject"):
+                assert one.post(inbox, one.activity(verb, asked)).status_code == 202
+                assert the_relay(bridge, one.inbox).state == "waiting"
+            # Met anew.
+            one.name += "x"
+        one.kind = "Service"
+        for wrong in (f"{bridge.ground.ids.instance}#follows/1", {**asked, "id": f"{asked['id']}0"}):
+            assert one.post(inbox, one.activity("Accept", wrong)).status_code == 202
+            assert the_relay(bridge, one.inbox).state == "waiting"
+        assert one.post(inbox, one.activity("Accept", asked)).status_code == 202
+        assert the_relay(bridge, one.inbox).state == "accepted"
+        assert bridge.count("relays") == before
+
+
+def test_what_a_relay_passes_on_of_others_is_taken_and_dropped(
+    bridge: Bridge, stranger: Stranger, mallory: Stranger
+) -> None:
+    inbox = f"{bridge.base}/actor/inbox"
+    post = bridge.post(bridge.account())
+    with relay_server(bridge) as one:
+        subscribe(bridge, one.inbox, one.inbox)
+        (asked,) = eventually(lambda: one.of_kind("Follow"))
+        passed_on = [
+            stranger.activity("Create", stranger.note(None)),
+            stranger.activity("Update", stranger.note(None)),
+            stranger.activity("Delete", f"{stranger.base}/notes/1"),
+            stranger.activity("Announce", f"{stranger.base}/notes/1"),
+        ]
+        # Before it has let us in it is like anybody.
+        assert {one.post(inbox, activity).status_code for activity in passed_on} == {403}
+        assert one.post(inbox, one.activity("Accept", asked)).status_code == 202
+        before = bridge.everything()
+        assert {one.post(inbox, activity).status_code for activity in passed_on} == {202}
+        assert {mallory.post(inbox, activity).status_code for activity in passed_on} == {403}
+        assert {**bridge.everything(), "dropped": before["dropped"]} == before
+        assert bridge.count("dropped", reason="a relay passes on others' posts", times=1) == 4
+        assert stranger.fetched == []
+        # What concerns us is looked up at its origin, as when anybody brings it.
+        note = stranger.note(post)
+        stranger.objects[note["id"]] = note
+        assert one.post(inbox, stranger.activity("Create", note)).status_code == 202
+        assert bridge.count("replies") == 1
 
 
 def test_a_litepub_relay_is_followed_and_follows_back(bridge: Bridge, stranger: Stranger) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.peers import judgement
 from tests.rig import Bridge, eventually, running_bridge
+from tests.stories.neighbours import strangers
 from tests.stories.raw_http import Answer, complete, talk
 
 from threadbridge.server import PromptHttp
@@ -154,6 +155,44 @@ def test_a_change_is_seen_at_once(bridge: Bridge, at_once: list[Ready]) -> None:
     after = talk(bridge.base, request(bridge)).body
     assert before != after
     assert b"Another name" in after
+
+
+def test_in_secure_mode_nothing_for_readers_is_answered_at_once(tmp_path: Path, at_once: list[Ready]) -> None:
+    """The shortcut looks at the address alone: what was made ready for somebody who signed is found by nobody."""
+    with (
+        patch.object(judgement, "answers_of", lambda app: app),
+        running_bridge(tmp_path, worker=False, secure_mode=True) as bridge,
+        strangers(bridge, "reader") as (reader,),
+    ):
+        account = bridge.account()
+        post = urlsplit(bridge.post(account)).path
+        page = f"/@alice/{post.rsplit('/', 1)[1]}"
+        signed = ("(request-target)", "host", "date")
+        accept = "Accept: application/activity+json"
+        for target in (
+            ACTOR,
+            post,
+            f"{ACTOR}/outbox?page=true",
+            f"{post}/replies",
+            f"{ACTOR}/followers",
+            "/@alice",
+            page,
+        ):
+            path = target.partition("?")[0]
+            made = reader.signed(bridge.base + path, b"", method="get", covered=signed)
+            proof = [f"{name}: {made[name]}" for name in ("date", "signature")]
+            for _ in range(3):
+                answer = talk(bridge.base, request(bridge, accept, *proof, target=target))
+                assert answer.status == (302 if target == page else 200), target
+                head = answer.head.lower()
+                assert b"\r\ncache-control: private" in head, target
+                assert b"\r\nvary: accept, signature, signature-input" in head, target
+                assert talk(bridge.base, request(bridge, accept, target=target)).status == (
+                    200 if target == ACTOR else 401
+                ), target
+        assert at_once == []
+        # What is for everybody is.
+        assert b"cache-control: public" in warm(bridge, at_once, "/actor").head.lower()
 
 
 def test_no_header_of_a_ready_document_can_break_its_line() -> None:

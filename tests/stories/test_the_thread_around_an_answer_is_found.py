@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.rig import PUBLIC, Bridge, Stranger, eventually
+from tests.stories.neighbours import rule
 from tests.stories.test_nobody_speaks_for_another_server import mallory
 
 from threadbridge.federation import reply, thread
@@ -173,6 +174,9 @@ def test_answers_that_nobody_sent_us_are_found_below_those_that_came(
 ) -> None:
     post = bridge.post(bridge.account())
     note = stranger.note(post)
+    # Who takes part in the thread is looked for further on.
+    here = chain(mallory, post, 1)[0]
+    assert mallory.post(inbox, mallory.activity("Create", here)).status_code == 202
     below = chain(mallory, note["id"], 2)
     # The lower one first; what does not belong here, is private or is not what it is called, is left out.
     private = mallory.note(note["id"], to=[stranger.uri])
@@ -186,10 +190,10 @@ def test_answers_that_nobody_sent_us_are_found_below_those_that_came(
     assert stranger.post(inbox, stranger.activity("Create", note)).status_code == 202
     # Nothing of it within the request.
     assert note["id"] not in [stranger.base + path for path in stranger.fetched]
-    assert held(bridge) == 1
+    assert held(bridge) == 2
     look(bridge, post)
-    assert held(bridge) == 3
-    assert bridge.count("replies", html="<p>Hi!</p>") == 3
+    assert held(bridge) == 4
+    assert bridge.count("replies", html="<p>Hi!</p>") == 4
     # Looked at once: nothing is asked again.
     asked = len(stranger.fetched) + len(mallory.fetched)
     later = mallory.note(post)
@@ -239,3 +243,46 @@ def test_a_collection_without_end_ends(bridge: Bridge, stranger: Stranger, mallo
     assert counted[2] == 2
     assert counted[3] <= thread.OF_ONE_HOST
     assert "/victim" not in mallory.fetched
+
+
+def test_nobody_who_answers_here_points_us_at_others(
+    bridge: Bridge, stranger: Stranger, mallory: Stranger, inbox: str
+) -> None:
+    """A collection full of somebody else's posts: a server that takes no part in the thread is not asked at all, also
+    by a detour; one that does is asked within limits, and its people's documents count too."""
+    account = bridge.account()
+    for takes_part in (False, True):
+        post = bridge.post(account, f"takes part: {takes_part}")
+        items = []
+        for _ in range(100):
+            theirs = stranger.note(f"{stranger.base}/notes/0", tag=[])
+            stranger.objects[theirs["id"]] = theirs
+            items.append(theirs["id"])
+        detour = f"{mallory.base}/notes/detour-{takes_part}"
+        mallory.objects[detour] = {**stranger.note(post), "id": items[-1]}
+        note = mallory.note(post)
+        mallory.objects[note["id"]] = {**note, **misskey(mallory, note["id"], [*items, detour])}
+        if takes_part:
+            stranger.post(inbox, stranger.activity("Create", stranger.note(post)))
+        mallory.post(inbox, mallory.activity("Create", note))
+        before = len(stranger.fetched)
+        look(bridge, post)
+        asked = len(stranger.fetched) - before
+        # (One more by the detour, at most.)
+        assert (1 < asked <= thread.OF_ONE_HOST + 1) if takes_part else asked <= 1
+
+
+def test_who_is_suspended_is_not_asked_about_as_an_author_either(
+    bridge: Bridge, stranger: Stranger, mallory: Stranger, inbox: str
+) -> None:
+    post = bridge.post(bridge.account())
+    note, theirs = mallory.note(post), mallory.note(post)
+    theirs = {**theirs, "attributedTo": f"{mallory.base}/users/somebody"}
+    mallory.objects[theirs["id"]] = theirs
+    mallory.objects[note["id"]] = {**note, **misskey(mallory, note["id"], [theirs["id"]])}
+    rule(bridge, "suspend", f"{mallory.base}/users/somebody", "actor")
+    mallory.post(inbox, mallory.activity("Create", note))
+    look(bridge, post)
+    assert theirs["id"].removeprefix(mallory.base) in mallory.fetched
+    assert "/users/somebody" not in mallory.fetched
+    assert held(bridge) == 1

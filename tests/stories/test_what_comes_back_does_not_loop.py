@@ -40,13 +40,41 @@ def test_a_copy_is_not_an_answer(bridge: Bridge, stranger: Stranger, said: Any, 
     assert (decision.reason, decision.subject) == (reason, note["id"])
 
 
-def test_an_answer_over_two_bridges_is_one(bridge: Bridge, stranger: Stranger, mallory: Stranger) -> None:
+ORIGINAL = "at://did:plc:carol/app.bsky.feed.post/1"
+
+
+def test_an_answer_that_one_bridge_tells_twice_is_one(bridge: Bridge, stranger: Stranger) -> None:
     post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
-    for who in (stranger, mallory):
-        note = {**who.note(post), "proxyOf": "at://did:plc:carol/app.bsky.feed.post/1"}
-        assert who.post(inbox, who.activity("Create", note)).status_code == 202
+    for _ in range(2):
+        note = {**stranger.note(post), "proxyOf": ORIGINAL}
+        assert stranger.post(inbox, stranger.activity("Create", note)).status_code == 202
     assert bridge.count("replies", deleted_at=None) == 1
-    assert bridge.count("dropped", reason="told already, over another bridge") == 1
+    assert bridge.count("dropped", reason="told already, over a bridge") == 1
+
+
+@pytest.mark.parametrize("claim", [{"proxyOf": ORIGINAL}, {"url": "https://bsky.example/1"}])
+def test_whoever_claims_to_be_a_copy_keeps_the_true_one_from_nobody(
+    bridge: Bridge, stranger: Stranger, mallory: Stranger, claim: dict[str, str]
+) -> None:
+    """What a document says of itself is believed against itself only: its id, its page, what it is a copy of."""
+    post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
+    forged = {**mallory.note(post, "<p>forged</p>"), **claim}
+    assert mallory.post(inbox, mallory.activity("Create", forged)).status_code == 202
+    true = {**stranger.note(post, "<p>true</p>"), "proxyOf": claim.get("proxyOf", claim.get("url"))}
+    assert stranger.post(inbox, stranger.activity("Create", true)).status_code == 202
+    assert bridge.count("replies", deleted_at=None, html="<p>true</p>") == 1
+
+
+@pytest.mark.parametrize("named", ["id", "url"])
+def test_a_copy_of_an_answer_that_is_here_itself_is_dropped(
+    bridge: Bridge, stranger: Stranger, mallory: Stranger, named: str
+) -> None:
+    post, inbox = bridge.post(bridge.account()), f"{bridge.base}/ap/inbox"
+    original = stranger.note(post, url=f"{stranger.base}/@bob/1")
+    assert stranger.post(inbox, stranger.activity("Create", original)).status_code == 202
+    copy = {**mallory.note(post), "proxyOf": original[named]}
+    assert mallory.post(inbox, mallory.activity("Create", copy)).status_code == 202
+    assert bridge.count("replies", deleted_at=None) == 1
 
 
 def test_our_own_post_can_not_be_said_by_anybody_else(bridge: Bridge, stranger: Stranger) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -438,3 +441,150 @@ def test_localhost_means_the_loopback_that_is_allowed() -> None:
         run(two.resolve("other.example", 80))
     with pytest.raises(AddressRefused):
         run(guard("10.0.0.0/8", lookup=lambda host, port: ["::1", "127.0.0.1"]).resolve("localhost", 80))
+
+
+# ── edges ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_address_has_at_most_2048_characters() -> None:
+    longest = "https://a.example/" + "x" * 2030
+    assert parse_url(longest).url == longest
+    with pytest.raises(AddressRefused):
+        parse_url(longest + "x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example:000443/", "https://a.example:65536/", "https://a.0x/", "https://[2606:4700::1111%1]/",
+     "https://" + ".".join(["a" * 63] * 3 + ["b" * 62]) + "/", "https://[]/"],
+)  # fmt: skip
+def test_what_is_just_beyond_the_form_is_refused(url: str) -> None:
+    with pytest.raises(AddressRefused):
+        parse_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example/#", "https://a.1x/", "https://a.x1/", "http://a.example:1/", "http://a.example:65535/",
+     "https://" + ".".join(["a" * 63] * 3 + ["b" * 61]) + "/"],
+)  # fmt: skip
+def test_what_is_just_within_the_form_is_read(url: str) -> None:
+    assert parse_url(url).url == url.removesuffix("#")
+
+
+def test_what_is_shown_of_a_refused_address_has_no_query_and_an_end() -> None:
+    for url in ("ftp://a.example/path?secret?more", "https://a.example:0/path?secret", "https://a b/?secret"):
+        with pytest.raises(AddressRefused) as refused:
+            parse_url(url)
+        assert refused.value.detail == repr(url.partition("?")[0])
+    with pytest.raises(AddressRefused) as refused:
+        parse_url("ftp://" + "x" * 400)
+    assert refused.value.detail == repr("ftp://" + "x" * 194)
+
+
+def test_each_wish_that_only_a_developer_has_is_refused_with_the_setting() -> None:
+    setting = "THREADBRIDGE_ALLOWED_PRIVATE_NETWORKS"
+    words = f"If that is meant (development, tests), list its network in {setting}, for example {setting}="
+    for url, network in (
+        ("http://a.example/", "127.0.0.0/8"),
+        ("https://a.example:8443/", "127.0.0.0/8"),
+        ("https://intranet/", "127.0.0.0/8"),
+        ("https://10.1.2.3/", "10.1.2.0/24"),
+        ("https://[fd00::1:2:3:4]/", "fd00::/64"),
+    ):
+        with pytest.raises(AddressRefused) as refused:
+            Guard().check_url(url)
+        assert refused.value.hint == words + network
+
+
+def test_with_a_network_allowed_the_public_internet_stays_reachable_as_before() -> None:
+    assert guard().check_url("https://1.1.1.1/").host == "1.1.1.1"
+    with pytest.raises(AddressRefused, match="by https on port 443 only, not on port 80"):
+        guard().check_url("http://1.1.1.1/")
+    assert guard("::1/128").permits(IPv6Address("2606:4700::1111%1"), 443) is False
+
+
+def test_a_literal_is_judged_and_never_looked_up() -> None:
+    def lookup(host: str, port: int) -> list[str]:
+        raise AssertionError(f"{host} was looked up")
+
+    here = guard(lookup=lookup)
+    assert run(here.resolve("127.0.0.1", 80)) == [IPv4Address("127.0.0.1")]
+    assert run(here.resolve("1.1.1.1", 443)) == [IPv4Address("1.1.1.1")]
+    for host, port in (("10.0.0.1", 443), ("1.1.1.1", 80), ("::1", 443)):
+        with pytest.raises(AddressRefused):
+            run(here.resolve(host, port))
+
+
+def test_names_below_localhost_are_loopback_too() -> None:
+    two = guard("127.0.0.0/8", lookup=lambda host, port: ["::1", "127.0.0.1"])
+    assert run(two.resolve("a.localhost", 80)) == [IPv4Address("127.0.0.1")]
+    with pytest.raises(AddressRefused):
+        run(two.resolve("localhost.example", 80))
+
+
+def test_without_another_the_systems_resolver_is_asked() -> None:
+    assert run(Guard((ip_network("127.0.0.0/8"),)).resolve("localhost", 80)) == [IPv4Address("127.0.0.1")]
+    with pytest.raises(NetworkError, match="does not resolve"):
+        run(Guard((ip_network("127.0.0.0/8"),)).resolve("a" * 64, 80))
+
+
+def test_a_name_that_the_system_does_not_know_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(NetworkError, match=r"a\.example does not resolve"):
+        run(Guard().resolve("a.example", 443))
+
+
+def test_an_origin_is_scheme_and_authority() -> None:
+    assert parse_url("https://A.example:8443/x?y#z").origin == "https://a.example:8443"
+    assert parse_url("http://a.example:80/").origin == "http://a.example"
+
+
+def test_what_goes_wrong_in_a_resolver_reaches_whoever_asked() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def broken(host: str, port: int) -> list[str]:
+        thread = threading.current_thread()
+        seen.append((thread.name, thread.daemon))
+        if host == "odd.example":
+            return ["1.1.1.1", "not an address"]
+        raise NetworkError("out of order")
+
+    with pytest.raises(NetworkError, match="out of order"):
+        run(Guard((), lookup=broken).resolve("a.example", 443))
+    with pytest.raises(NetworkError, match="something that is no address"):
+        run(Guard((), lookup=broken).resolve("odd.example", 443))
+    # A thread that hangs must not hold up the end of the process.
+    assert seen == [("resolve", True)] * 2
+
+
+def test_hanging_lookups_are_bounded_and_given_up_without_a_trace() -> None:
+    let, started = threading.Event(), []
+
+    def hanging(host: str, port: int) -> list[str]:
+        started.append(host)
+        let.wait(10)
+        return ["1.1.1.1"]
+
+    async def main() -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        this = Guard((), lookup=hanging)
+        asked = [asyncio.ensure_future(this.resolve(f"h{number}.example", 443)) for number in range(40)]
+        await asyncio.wait(asked, timeout=0.2)
+        assert len(started) == 32
+        for waiting in asked[:8]:
+            waiting.cancel()
+        # Whoever loses patience does not make room: the thread still hangs.
+        await asyncio.wait(asked, timeout=0.1)
+        assert len(started) == 32
+        let.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        assert [answer == [IPv4Address("1.1.1.1")] for answer in done] == [False] * 8 + [True] * 32
+        assert len(started) == 40
+        assert complaints == []
+
+    run(main())

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.world.loopback import Asked, Loopback, client, guard, reply, run
 
+from threadbridge.activitypub.content_types import is_activity_json, media_type
 from threadbridge.errors import AddressRefused, BadAnswer, NetworkError, TimedOut
 from threadbridge.net import peers as peers_module
-from threadbridge.net.peers import Peers, is_activity_json, media_type
+from threadbridge.net.peers import Peers
 from threadbridge.net.restraint import REMEMBERED, Budgets, BudgetSpent, Dead
 from threadbridge.signatures.knocking import Manner
 
@@ -520,6 +521,51 @@ def test_redirects_count_against_the_host_they_lead_to() -> None:
                     with pytest.raises(NetworkError):
                         await peers.by_key(evil.url("/k"))
             assert len(victim.asked) == 5
+
+    run(main())
+
+
+def test_what_is_asked_apart_takes_nothing_from_the_rest() -> None:
+    async def main() -> None:
+        async with Site() as site, client() as this:
+            peers = Peers(this, sign, requests_per_minute=5)
+            brought = peers.apart(3)
+            refused = []
+            for number in range(10):
+                with pytest.raises(NetworkError) as error:
+                    await brought.by_key(site.url(f"/junk/{number}#key"))
+                refused.append(isinstance(error.value, BudgetSpent))
+            assert refused == [False] * 3 + [True] * 7
+            site.pages["/users/1"] = actor(site.url("/users/1"))
+            assert (await peers.by_key(site.url("/users/1#main-key"))).uri == site.url("/users/1")
+            # What was not there is known to both.
+            with pytest.raises(BadAnswer, match="404"):
+                await peers.by_key(site.url("/junk/0#key"))
+            assert len(site.asked) == 4
+
+    run(main())
+
+
+def test_one_host_leads_to_others_so_often_in_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By naming them, by redirects, by ids; what it has of its own is asked for all the same."""
+    monkeypatch.setattr(peers_module, "LED_PER_DAY", 6)
+
+    async def main() -> None:
+        async with Site() as evil, Site() as victim, client() as this:
+            clock = Clock()
+            peers = Peers(this, sign, requests_per_minute=1000, monotonic=clock)
+            for number in range(10):
+                evil.pages[f"/r{number}"] = reply(302, location=victim.url(f"/redirected/{number}"))
+                evil.pages[f"/i{number}"] = {"id": victim.url(f"/by-id/{number}")}
+                for where in (victim.url(f"/named/{number}"), evil.url(f"/r{number}"), evil.url(f"/i{number}")):
+                    with pytest.raises(NetworkError):
+                        await peers.unhurried(where, led_by=evil.authority)
+            assert len(victim.asked) == 6
+            evil.pages["/own"] = {"id": evil.url("/own")}
+            assert await peers.unhurried(evil.url("/own"), led_by=evil.authority) == evil.pages["/own"]
+            clock.now += 24 * 3600 + 1
+            with pytest.raises(BadAnswer, match="404"):
+                await peers.unhurried(victim.url("/named/99"), led_by=evil.authority)
 
     run(main())
 

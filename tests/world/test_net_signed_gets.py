@@ -10,7 +10,8 @@ import pytest
 from tests.world.loopback import Asked, Loopback, client, reply, run
 
 from threadbridge.errors import BadAnswer
-from threadbridge.net.peers import MANNER_SECONDS, Peers
+from threadbridge.net.manners import MANNER_SECONDS
+from threadbridge.net.peers import Peers
 from threadbridge.signatures.knocking import Manner
 
 ACTIVITY = "application/activity+json"

@@ -171,6 +171,94 @@ def test_work_that_nobody_wants_any_more_is_dropped(store: Store) -> None:
     assert only(store).key == "2"
 
 
+def test_what_is_asked_for_while_it_is_done_is_done_once_more(store: Store, clock: Clock) -> None:
+    store.transact_now(jobs.add, "read", "1", {"account": 1})
+    (job,) = take(store)
+    store.transact_now(jobs.add, "read", "1", {"account": 2}, due_at=START + timedelta(hours=1))
+    store.transact_now(jobs.add, "read", "1", {"account": 3}, due_at=START + timedelta(hours=2))
+    assert (only(store).arguments, only(store).due_at) == ('{"account": 1}', START)
+    assert (due(store), take(store)) == (False, [])
+    assert store.transact_now(jobs.progress, job, {"account": 1, "after": 500}) is True
+    assert store.transact_now(jobs.finish, job) is True
+    # The earlier time holds, and what was said last.
+    assert (due(store), only(store).due_at) == (False, START + timedelta(hours=1))
+    clock.forward(hours=1)
+    (job,) = take(store)
+    assert (job.arguments, job.attempts) == ({"account": 3}, 0)
+    assert store.transact_now(jobs.finish, job) is True
+    assert rows(store, "jobs") == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda tx, job: jobs.again(tx, job, tx.now + timedelta(days=7)),
+        lambda tx, job: jobs.put_off(tx, job, tx.now + timedelta(hours=1), reason="trouble"),
+        lambda tx, job: jobs.give_up(tx, job, "hopeless"),
+        jobs.finish,
+    ],
+    ids=["again", "put off", "given up", "finished"],
+)
+def test_however_it_ends_what_was_asked_for_meanwhile_is_due(store: Store, end: Any) -> None:
+    store.transact_now(jobs.add, "read", "1", {"account": 1})
+    (job,) = take(store)
+    store.transact_now(jobs.add, "read", "1", {"account": 2})
+    store.transact_now(end, job)
+    assert store.read_now(jobs.wanted, "read", "1")
+    (job,) = take(store)
+    assert (job.arguments, job.attempts) == ({"account": 2}, 0)
+    store.transact_now(jobs.again, job, START + timedelta(days=7))
+    assert (only(store).due_at, only(store).asked_again) == (START + timedelta(days=7), None)
+
+
+def test_it_is_done_once_more_also_when_the_one_who_did_it_died(store: Store, clock: Clock) -> None:
+    store.transact_now(jobs.add, "fan_out", "1", {"to": "all"})
+    (job,) = take(store)
+    store.transact_now(jobs.progress, job, {"to": "all", "after": 500})
+    clock.forward(seconds=LEASE + 1)
+    # Nobody knows yet that it died.
+    store.transact_now(jobs.add, "fan_out", "1", {"to": "all"})
+    (job,) = take(store)
+    assert job.arguments == {"to": "all", "after": 500}
+    store.transact_now(jobs.finish, job)
+    assert take(store)[0].arguments == {"to": "all"}
+
+
+def test_what_waits_where_somebody_stopped_begins_anew(store: Store, clock: Clock) -> None:
+    store.transact_now(jobs.add, "fan_out", "1", {"to": "all"})
+    (job,) = take(store)
+    store.transact_now(jobs.progress, job, {"to": "all", "after": 500})
+    store.transact_now(jobs.put_off, job, START + timedelta(seconds=5), reason="trouble")
+    clock.forward(seconds=6)
+    store.transact_now(jobs.add, "fan_out", "1", {"to": "all"})
+    assert (only(store).due_at, take(store)[0].arguments) == (START + timedelta(seconds=5), {"to": "all"})
+
+
+def test_some_work_sees_by_itself_what_came_meanwhile(store: Store) -> None:
+    store.transact_now(jobs.add, "read", "1")
+    (job,) = take(store)
+    store.transact_now(jobs.add, "read", "1", anew=False)
+    store.transact_now(jobs.finish, job)
+    assert rows(store, "jobs") == []
+    store.transact_now(jobs.add, "read", "1", anew=False)
+    assert len(take(store)) == 1
+
+
+def test_asking_while_it_ends_is_never_lost(store: Store, database_url: str, clock: Clock) -> None:
+    """Whichever of the two is first: the other one's transaction is open at that moment."""
+    other = Store.open(database_url, clock=clock)
+    for key in ("1", "2", "3", "4"):
+        store.transact_now(jobs.add, "read", key)
+        (job,) = take(store)
+        with ThreadPoolExecutor(2) as pool:
+            asked = pool.submit(other.transact_now, jobs.add, "read", key, {"new": True})
+            ended = pool.submit(store.transact_now, jobs.finish, job)
+            asked.result()
+            assert ended.result()
+        assert [job.arguments for job in take(store)] == [{"new": True}]
+    other.close()
+
+
 @pytest.mark.parametrize("text", ["short", "x" * 128, "x" * 129, "https://h.example/" + "ä" * 3000])
 def test_keys_fit_and_stay_apart(store: Store, text: str) -> None:
     keys = {jobs.key_of(text), jobs.key_of(text + "1"), jobs.key_of(text + "2")}

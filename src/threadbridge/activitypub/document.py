@@ -183,6 +183,11 @@ def one_id(value: Any, what: str) -> str:
     return found
 
 
+def dated(document: Mapping[str, Any]) -> datetime | None:
+    """When a document was last changed, or else made, as it says itself."""
+    return moment(document.get("updated")) or moment(document.get("published"))
+
+
 def kind_of(value: Any) -> str | None:
     """The `type` of an object, one string; None when there is none. Of a list the one name that is ActivityStreams'
     own is taken (ActivityPods writes `["foaf:Person", "Person"]`); with several of those, readers would differ, so

@@ -153,7 +153,7 @@ def preview(
     priority: Annotated[int | None, typer.Option(help="As a followed list of this priority.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a list would cut: which servers, and how many followers, reactions and replies of each account.
+    """Say what a list would cut: which servers, and how many followers, reactions, replies, … of each account.
 
     Example: threadbridge blocks preview https://lists.example/tier0.csv
     """
@@ -284,7 +284,8 @@ def _say_preview(cut: Preview, read: Read | None = None, *, as_json: bool = Fals
     if as_json:
         losses = [
             {"handle": one.handle, "host": one.host, "becomes": one.standing.name.lower(),
-             "followers": one.followers, "reactions": one.reactions, "replies": one.replies}
+             "followers": one.followers, "reactions": one.reactions, "replies": one.replies,
+             "mentions": one.mentions, "quotes": one.quotes, "votes": one.votes, "requests": one.requests}
             for one in cut.losses
         ]  # fmt: skip
         hosts = {host: standing.name.lower() for host, standing in cut.hosts}
@@ -296,8 +297,10 @@ def _say_preview(cut: Preview, read: Read | None = None, *, as_json: bool = Fals
         out.print("Nobody whom we know would be cut.")
         return
     out.print(f"{len(cut.hosts)} servers that we know would be limited or suspended.")
-    table = Table("Account", "Server", "Becomes", "Followers", "Reactions", "Replies", box=None, pad_edge=False)
+    columns = ("Followers", "Asking", "Reactions", "Votes", "Replies", "Mentions", "Quotes")
+    table = Table("Account", "Server", "Becomes", *columns, box=None, pad_edge=False)
     for one in cut.losses:
-        figures = (str(one.followers), str(one.reactions), str(one.replies))
+        counted = (one.followers, one.requests, one.reactions, one.votes, one.replies, one.mentions, one.quotes)
+        figures = [str(number) for number in counted]
         table.add_row(shown(one.handle), shown(one.host), one.standing.name.lower(), *figures)
     out.print(table)

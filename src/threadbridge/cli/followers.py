@@ -53,31 +53,33 @@ def _waiting(tx: Tx, handle: str) -> list[dict[str, Any]]:
     return [{"id": r.peer_uri, "address": r.handle, "name": r.name, "since": r.asked_at} for _, r in found]
 
 
-def approve(handle: Handle, person: Person) -> None:
+def approve(handle: Handle, person: Person, as_json: AsJson = False) -> None:
     """Let somebody in who waits.
 
     Example: threadbridge followers approve alice @bob@social.example
     """
-    _decide(follow.approve, handle, person, "Let in")
+    _decide(follow.approve, handle, person, "Let in", as_json)
 
 
-def reject(handle: Handle, person: Person) -> None:
+def reject(handle: Handle, person: Person, as_json: AsJson = False) -> None:
     """Turn somebody away who waits.
 
     Example: threadbridge followers reject alice @bob@social.example
     """
-    _decide(follow.reject, handle, person, "Turned away")
+    _decide(follow.reject, handle, person, "Turned away", as_json)
 
 
-def remove(handle: Handle, person: Person) -> None:
+def remove(handle: Handle, person: Person, as_json: AsJson = False) -> None:
     """End somebody's follow; their server is told.
 
     Example: threadbridge followers remove alice @bob@social.example
     """
-    _decide(follow.remove, handle, person, "Removed")
+    _decide(follow.remove, handle, person, "Removed", as_json)
 
 
-def _decide(decision: Callable[[Tx, Ids, int, str], None], handle: str, person: str, words: str) -> None:
+def _decide(
+    decision: Callable[[Tx, Ids, int, str], None], handle: str, person: str, words: str, as_json: bool
+) -> None:
     with ground() as opened:
 
         def decided(tx: Tx) -> str:
@@ -86,6 +88,9 @@ def _decide(decision: Callable[[Tx, Ids, int, str], None], handle: str, person: 
             return uri
 
         uri = opened.store.transact_now(decided)
+    if as_json:
+        print_json({"handle": handle, "id": uri, "done": words.lower()})
+        return
     out.print(f"{words}: {shown(uri)}. `threadbridge serve` or `work` tells their server.")
 
 
@@ -98,7 +103,11 @@ def _named(tx: Tx, person: str) -> str:
     return uri
 
 
-def approval(handle: Handle, choice: Annotated[str, typer.Argument(help="'by-hand' or 'everybody'.")]) -> None:
+def approval(
+    handle: Handle,
+    choice: Annotated[str, typer.Argument(help="'by-hand' or 'everybody'.")],
+    as_json: AsJson = False,
+) -> None:
     """Choose who may follow: everybody at once (who waits is let in), or each by hand.
 
     Example: threadbridge followers approval alice by-hand
@@ -109,5 +118,8 @@ def approval(handle: Handle, choice: Annotated[str, typer.Argument(help="'by-han
         changed = opened.store.transact_now(
             lambda tx: follow.choose_approval(tx, opened.ids, accounts.named(tx, handle), choice == "by-hand")
         )
+    if as_json:
+        print_json({"handle": handle, "approval": choice, "changed": changed})
+        return
     words = "Followers are let in by hand" if choice == "by-hand" else "Everybody may follow"
     out.print(f"{words}{'' if changed else ', as before'}.")

@@ -43,10 +43,10 @@ def list_keys(handle: Handle, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("Key", "For", "State", "Since", "SHA-256", box=None, pad_edge=False)
+    table = Table("Key", "For", "State", "Since", "Fingerprint", box=None, pad_edge=False)
     for row in rows:
         since = f"{row['created_at']:%Y-%m-%d %H:%M}"
-        table.add_row(shown(row["id"]), row["for"], row["words"], since, row["fingerprint"][:16])
+        table.add_row("#" + shown(row["id"].rpartition("#")[2]), row["for"], row["words"], since, row["fingerprint"][:16])
     out.print(table)
 
 

@@ -19,7 +19,7 @@ Address = Annotated[
 ]
 
 
-def add(address: Address) -> None:
+def add(address: Address, as_json: AsJson = False) -> None:
     """Ask a relay to take the public posts of all accounts here. Nothing that it passes on is shown here.
 
     Example: threadbridge relays add https://relay.example/inbox
@@ -31,6 +31,9 @@ def add(address: Address) -> None:
     with ground() as opened:
         inbox, actor_uri = asyncio.run(_ways_in(opened, address))
         opened.store.transact_now(relay.subscribe, opened.ids, address, inbox=inbox, actor_uri=actor_uri)
+    if as_json:
+        print_json({"address": address, "inbox": inbox, "actor": actor_uri})
+        return
     out.print(
         f"Asked: {shown(address)}. `threadbridge serve` or `work` carries it; `relays list` says what they answer."
     )
@@ -49,13 +52,16 @@ async def _ways_in(opened: Ground, address: str) -> tuple[str, str | None]:
         await services.aclose()
 
 
-def remove(address: Address) -> None:
+def remove(address: Address, as_json: AsJson = False) -> None:
     """Leave a relay: it is told, and gets nothing from now on.
 
     Example: threadbridge relays remove https://relay.example/inbox
     """
     with ground() as opened:
         opened.store.transact_now(relay.unsubscribe, opened.ids, address)
+    if as_json:
+        print_json({"address": address, "left": True})
+        return
     out.print(f"Left: {shown(address)}.")
 
 

@@ -23,7 +23,7 @@ def serve(
 
     Example: THREADBRIDGE_BASE_URL=https://bridge.example threadbridge serve --port 8000
     """
-    with ground(host=host, port=port) as opened, server.sole(opened, "web", *(["worker"] if worker else [])):
+    with ground(running=True, host=host, port=port) as opened, server.sole(opened, "web", *(["worker"] if worker else [])):
         sock = server.listen(opened.config.host, opened.config.port)
         bound = sock.getsockname()[1]
         err.print(f"threadbridge {__version__} serves {opened.ids.base} on {opened.config.host}:{bound}")
@@ -35,7 +35,7 @@ def work() -> None:
 
     Example: threadbridge work      (beside: threadbridge serve --no-worker)
     """
-    with ground() as opened, server.sole(opened, "worker"):
+    with ground(running=True) as opened, server.sole(opened, "worker"):
         err.print(f"threadbridge {__version__} works for {opened.ids.base}")
         server.in_loop(server.run(opened, worker=True))
 
@@ -52,7 +52,7 @@ def demo(
     """
     from threadbridge.demo import run_demo
 
-    logs.configure("text", debug=debugging())
+    logs.configure("text", debug=debugging(), quiet=True)
     raise typer.Exit(run_demo(port, leave=leave, debug=debugging()))
 
 

@@ -73,17 +73,18 @@ def shown(text: str) -> str:
     return escape("".join(character if character.isprintable() or character == "\n" else "�" for character in plain))
 
 
-def load(**overrides: Any) -> config.Config:
+def load(*, running: bool = False, **overrides: Any) -> config.Config:
+    """The settings; the log says everything only of what keeps `running`."""
     loaded = config.load(**overrides)
-    logs.configure(loaded.log_format, debug=debugging())
+    logs.configure(loaded.log_format, debug=debugging(), quiet=not running)
     for name in config.unknown_environment():
         err.print(f"[yellow]Warning:[/yellow] the environment variable {shown(name)} is no setting of threadbridge")
     return loaded
 
 
 @contextmanager
-def ground(*, needs_base_url: bool = True, **overrides: Any) -> Iterator[Ground]:
-    opened = open_ground(load(**overrides), needs_base_url=needs_base_url)
+def ground(*, needs_base_url: bool = True, running: bool = False, **overrides: Any) -> Iterator[Ground]:
+    opened = open_ground(load(running=running, **overrides), needs_base_url=needs_base_url)
     try:
         yield opened
     finally:

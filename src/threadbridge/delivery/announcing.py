@@ -32,7 +32,7 @@ UNKNOWN = "unknown"
 def tell(tx: Tx, ids: Ids, job: Job) -> None:
     """Tell the followers of one account what its document says now, unless they know."""
     account_id = int(job.arguments["account"])
-    # Before anything is read: whoever changes the account meanwhile waits, and asks for this work anew.
+    # A deletion that begins meanwhile waits: after its Delete an account says nothing.
     accounts.lock(tx, account_id)
     account = accounts.by_id(tx, account_id)
     if account is not None and account.state is AccountState.ACTIVE:

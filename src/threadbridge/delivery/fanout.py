@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from threadbridge.activitypub.text import host_of
-from threadbridge.delivery import allowed
 from threadbridge.delivery.outbox import FAN_OUT
 from threadbridge.storage import followers, jobs, ledger, peers, relays
 from threadbridge.storage.jobs import Job
@@ -27,11 +26,11 @@ _TURN = timedelta(milliseconds=300)
 def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     """Address the next chunk of recipients; returns what is left to do, or None when all are addressed.
 
-    Servers that are suspended here get nothing. Followers get everything. Changes of a post go also to whoever
-    received the post (the ledger) and to those who
-    liked, boosted or answered it: they hold copies. A change waits until everybody is written down to whom the post
-    itself goes, and a continuation until that is so for what it continues; otherwise a deletion could overtake its
-    post, which would stay over there for ever, and a thread begin with its second part.
+    Servers that are suspended here get nothing (`ledger` sees to it). Followers get everything. Changes of a post go
+    also to whoever received the post (the ledger) and to those who liked, boosted or answered it: they hold copies. A
+    change waits until everybody is written down to whom the post itself goes, and a continuation until that is so
+    for what it continues; otherwise a deletion could overtake its post, which would stay over there for ever, and a
+    thread begin with its second part.
     """
     said = ledger.activity(tx, int(job.arguments["activity"]))
     if said is None or not jobs.progress(tx, job, job.arguments):
@@ -44,13 +43,13 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     phase = job.arguments.get("phase", "followers")
     if phase == "followers":
         chunk = followers.reach(tx, said.account_id, after_id=int(job.arguments.get("after", 0)), limit=CHUNK)
-        followed = allowed.reachable(tx, said.account_id, [(inbox, host_of(inbox)) for _, inbox in chunk])
+        followed = [(inbox, host_of(inbox)) for _, inbox in chunk]
         ledger.add_deliveries(tx, said, followed, lane=lane, due_at=due_at)
         if len(chunk) == CHUNK:
             return _left(tx, job, {"phase": "followers", "after": chunk[-1][0]})
         if said.kind == "Create":
             subscribed = [(inbox, host_of(inbox)) for inbox in relays.inboxes(tx)]
-            ledger.add_deliveries(tx, said, allowed.reachable(tx, said.account_id, subscribed), lane=lane)
+            ledger.add_deliveries(tx, said, subscribed, lane=lane)
         if said.kind == "Create" or said.post_id is None:
             _done(tx, job, said.id)
             return None
@@ -61,7 +60,7 @@ def step(tx: Tx, job: Job) -> dict[str, Any] | None:
     number = min((number for number in ledger.said_before(tx, said) if number >= place), default=None)
     if number is not None:
         holders = ledger.recipients(tx, number, after=after if number == place else "", limit=CHUNK)
-        ledger.add_deliveries(tx, said, allowed.reachable(tx, said.account_id, holders), lane=lane, due_at=due_at)
+        ledger.add_deliveries(tx, said, holders, lane=lane, due_at=due_at)
         if len(holders) == CHUNK:
             return _left(tx, job, {"phase": "holders", "of": number, "after": holders[-1][0]})
         return _left(tx, job, {"phase": "holders", "of": number + 1, "after": ""})
@@ -73,7 +72,7 @@ def _tell_conversers(
 ) -> dict[str, Any] | None:
     assert said.post_id is not None
     inboxes = peers.conversers(tx, said.post_id, after=str(job.arguments.get("told", "")), limit=CHUNK)
-    talked = allowed.reachable(tx, said.account_id, [(inbox, host_of(inbox)) for inbox in inboxes])
+    talked = [(inbox, host_of(inbox)) for inbox in inboxes]
     ledger.add_deliveries(tx, said, talked, lane=lane, due_at=due_at)
     if len(inboxes) == CHUNK:
         return _left(tx, job, {**job.arguments, "told": inboxes[-1]})

@@ -1,19 +1,24 @@
 """Saying something: one transaction writes the activity's exact bytes and asks for its delivery.
 
 Rule: publishing costs the same whatever the number of followers; addressing them is the fan-out's work. What is
-addressed to one known person (an Accept) gets its delivery row at once.
+addressed to one known person (an Accept) gets its delivery row at once. A deleted account says nothing any more but
+its farewell: whoever looks for it is answered 410, and is not to hear its voice beside.
 """
 
 from __future__ import annotations
+
+import structlog
 
 from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.outgoing import Document
 from threadbridge.activitypub.text import host_of
-from threadbridge.domain.accounts import Account
+from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.posts import Post
 from threadbridge.storage import accounts, jobs, ledger, peers, posts, profiles, surroundings
 from threadbridge.storage.store import Tx
+
+log = structlog.get_logger(__name__)
 
 FAN_OUT = "fan_out"
 
@@ -78,7 +83,7 @@ def say_farewell(tx: Tx, ids: Ids, account_id: int) -> int:
     """Write down that an account is gone; who is told is `federation.farewell`'s work. Returns the number of the
     activity, the same however often it is asked."""
     said = outgoing.delete_actor(ids, account_id)
-    number = _keep(tx, account_id, said, order_key=said["actor"], post_id=None)
+    number = _keep(tx, account_id, said, order_key=said["actor"], post_id=None, farewell=True)
     return number if number is not None else ledger.number_of(tx, said["id"])
 
 
@@ -108,7 +113,7 @@ def _change(tx: Tx, ids: Ids, post: Post, said: Document, kind: str = "Update") 
 
 def _also_to(tx: Tx, account_id: int, uri: str, inbox: str) -> None:
     """Address what was just said to one inbox more."""
-    said = ledger.activity(tx, ledger.number_of(tx, uri))
+    said = ledger.by_uri(tx, uri)
     if said is not None:
         ledger.add_deliveries(tx, said, [(inbox, host_of(inbox))], lane=ledger.LANE_ANSWER)
 
@@ -149,7 +154,12 @@ def _keep(
     post_id: int | None,
     addressed: bool = False,
     kind: str | None = None,
+    farewell: bool = False,
 ) -> int | None:
+    account = accounts.by_id(tx, account_id) if not farewell else None
+    if account is not None and account.state is AccountState.GONE:
+        log.info("a deleted account says nothing", account=account_id, activity=document["id"])
+        return None
     return ledger.add_activity(
         tx,
         account_id=account_id,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from datetime import datetime
 from threading import Lock
-from typing import Any
 
 import orjson
 
@@ -27,7 +26,6 @@ from threadbridge.storage.vault import Vault
 DELIVERED_MAX = 64 * 1024
 """Misskey refuses a larger request. A proof is worth less than the post under it."""
 _KEPT = 4096
-_COLLECTIONS = frozenset({"Collection", "OrderedCollection", "CollectionPage", "OrderedCollectionPage"})
 
 
 class Prover:
@@ -47,13 +45,13 @@ class Prover:
         be delivered; and everything of an account that has no key for it.
         """
         made = orjson.loads(body)
-        if "@context" not in made or made.get("type") in _COLLECTIONS:
+        if not outgoing.stands_alone(made):
             return body
         found = self._key(tx, account_id)
         if found is None:
             return body
         key, since = found
-        moment = said_at or _dated(made) or since
+        moment = said_at or documents.dated(made) or since
         secured = outgoing.encode(proofs.prove(made, key, max(moment, since)))
         return body if len(body) <= DELIVERED_MAX < len(secured) else secured
 
@@ -74,7 +72,3 @@ class Prover:
             while len(self._keys) > _KEPT:
                 self._keys.popitem(last=False)
         return found
-
-
-def _dated(made: dict[str, Any]) -> datetime | None:
-    return documents.moment(made.get("updated")) or documents.moment(made.get("published"))

@@ -56,6 +56,8 @@ class Answer:
     body: bytes = b""
     asked_signature: str | None = None
     """Its Accept-Signature."""
+    unsayable: bool = False
+    """Nothing was sent, and nothing ever can be (its key is destroyed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def judge(
     if answer.status is not None and 200 <= answer.status < 300:
         return Outcome("delivered")
     words = describe(answer)
+    if answer.unsayable:
+        return Outcome("given_up", words)
     if answer.status == 410:
         return Outcome("gone", words)
     if is_trouble(answer.status) and not answer.ours:

@@ -1,8 +1,7 @@
-"""Carrying deliveries to their inboxes.
+"""The deliveries of the ledger, taken, carried to their inboxes and settled.
 
-Rule: a request is signed right before it leaves, with a parsed key kept in memory (Misskey refuses a Date older than
-five minutes, Takahē one older than a minute); nothing signed is ever stored. No transaction is open while the
-network is asked. Outcomes are settled in batches.
+Rule: no transaction is open while the network is asked. Keys are kept parsed in memory. Outcomes are settled in
+batches.
 """
 
 from __future__ import annotations
@@ -10,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 
 from threadbridge.activitypub.ids import Ids
 from threadbridge.delivery import retry
+from threadbridge.delivery.carrier import Carrier
 from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.retry import Answer, Outcome
-from threadbridge.errors import AddressRefused, NetworkError, ThreadbridgeError
-from threadbridge.net.client import Client
-from threadbridge.signatures import knocking, schemes
+from threadbridge.errors import NotFound, ThreadbridgeError
 from threadbridge.signatures.keys import SigningKey, signing_key
-from threadbridge.signatures.knocking import Knock, Manner
 from threadbridge.storage import hosts, jobs, keys, ledger, rotations, turns
 from threadbridge.storage.hosts import Taken
 from threadbridge.storage.ledger import Settled
@@ -39,13 +33,11 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 8.0
 """A killed worker's deliveries are taken up after this time; a living one extends its leases."""
-DEADLINE_SECONDS = 15.0
 CONCURRENCY = 128
 SETTLE_EVERY = 0.02
 LOOK_EVERY = 0.1
 """How often all that is due is looked through, rather than the head of the queue."""
 VERIFY_GONE = "verify_gone"
-_CONTENT_TYPE = "application/activity+json"
 
 
 class Sender:
@@ -55,18 +47,15 @@ class Sender:
         self,
         store: Store,
         vault: Vault,
-        client: Client,
+        carrier: Carrier,
         ids: Ids,
         prover: Prover,
-        *,
-        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._vault = vault
-        self._client = client
+        self._carrier = carrier
         self._ids = ids
         self._prover = prover
-        self._clock = clock
         self._keys: OrderedDict[int, SigningKey] = OrderedDict()
         self._bodies: OrderedDict[int, bytes] = OrderedDict()
         self._busy: Counter[str] = Counter()
@@ -74,8 +63,6 @@ class Sender:
         self._outcomes: list[_Ended] = []
         self._after_account = 0
         self._looked_at = float("-inf")
-        # Signing releases the interpreter's lock, so two threads sign on two cores.
-        self._signers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="signer")
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
@@ -106,7 +93,6 @@ class Sender:
             await self._settle()
             # Whether these arrived nobody knows; they go out again, under the same id, after the next start.
             await self._store.transact(turns.release, [(row.id, row.lease) for row in self._under_way.values()])
-            self._signers.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """Take nothing more."""
@@ -175,67 +161,18 @@ class Sender:
         self._room.set()
 
     async def _knock(self, row: Claimed, body: bytes, number: int) -> tuple[Answer, Taken | None]:
-        """Send with the kind of signature that the host is known to take, and at once with others while it is the
-        signature that is refused. Returns the answer that counts, and what is worth remembering of the host."""
-        manner = knocking.remembered(row.taken.scheme, row.taken.asked) if row.taken else knocking.USUAL
-        tried: list[Knock] = []
-        refusal: Answer | None = None
-        while True:
-            answer = await self._post(row, body, manner, number)
-            if answer.status is None:
-                break
-            said = retry.readable(answer) if retry.other_scheme_worth_trying(answer) else ""
-            tried.append(Knock(manner, answer.status, answer.asked_signature, said))
-            refusal = refusal or (answer if retry.other_scheme_worth_trying(answer) else None)
-            key = self._keys.get(number)
-            onward = knocking.onward(tried, key_id=key.key_id if key else "")
-            if onward is None:
-                break
-            manner = onward
-        if refusal is not None and (answer.status is None or retry.other_scheme_worth_trying(answer)):
-            # The first refusal names the trouble with what everybody else takes.
-            return refusal, None
-        if len(tried) < 2 or answer.status is None or not 200 <= answer.status < 300:
-            return answer, None
-        evidence = knocking.evidence(tried)
-        log.info("another signature was accepted", host=row.host, evidence=evidence)
-        demand = manner.lasting.demand
-        return answer, Taken(manner.scheme, demand.lasting if demand else None, evidence)
+        try:
+            key = self._keys.get(number) or await self._key(row.account_id, number)
+        except NotFound:
+            log.info("a delivery has ended: its key is destroyed", account=row.account_id, inbox=row.inbox)
+            words = "the key of this account is destroyed: nothing more can be said"
+            return Answer(None, words, unsayable=True), None
+        return await self._carrier.knock(row.inbox, row.host, body, key, row.taken)
 
     def _free(self, host: str) -> None:
         self._busy[host] -= 1
         if self._busy[host] <= 0:
             del self._busy[host]
-
-    async def _post(self, row: Claimed, body: bytes, manner: Manner, number: int) -> Answer:
-        key = self._keys.get(number) or await self._key(row.account_id, number)
-        loop = asyncio.get_running_loop()
-        try:
-            inbox = self._client.canonical(row.inbox)
-            headers = await loop.run_in_executor(self._signers, self._signed, manner, key, inbox, body)
-            got = await self._client.post(inbox, body=body, headers=headers, deadline=DEADLINE_SECONDS)
-        except AddressRefused as error:
-            return Answer(None, error.public, ours=True)
-        except NetworkError as error:
-            return Answer(None, error.public)
-        return Answer(
-            got.status,
-            retry_after=got.headers.get("retry-after"),
-            body=got.body,
-            asked_signature=got.headers.get("accept-signature"),
-        )
-
-    def _signed(self, manner: Manner, key: SigningKey, inbox: str, body: bytes) -> dict[str, str]:
-        return schemes.sign(
-            manner.scheme,
-            key,
-            method="POST",
-            url=inbox,
-            body=body,
-            date=self._clock(),
-            content_type=_CONTENT_TYPE,
-            demand=manner.demand,
-        )
 
     async def _key(self, account_id: int, number: int) -> SigningKey:
         own, pem = await self._store.read(keys.private_key, self._vault, account_id, number=number)
@@ -333,6 +270,7 @@ def _settle(tx: Tx, batch: list[_Ended], spreads: list[float]) -> None:
                 held_until=outcome.held_until,
                 asked_until=outcome.asked_until,
                 taken=ended.learnt,
+                sent=not answer.unsayable,
             )
         )
     ledger.settle(tx, settled)

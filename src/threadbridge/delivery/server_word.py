@@ -1,30 +1,30 @@
 """What the server itself says, rather than one of its accounts: few things, to few inboxes, by a job.
 
-Rule: the ledger belongs to the accounts and their owners; what the server's own actor says (a Follow of a relay and
-its end) is kept in the job that says it, signed when it leaves, tried again like any delivery, and given up with a
-reason that the operator can read.
+Rule: the ledger belongs to the accounts and their owners; what the server's own actor says (a complaint, a Follow of
+a relay and its end) is kept in the job that says it. It leaves like every delivery: with its proof, signed as its
+host takes it, judged by the same table, and not before the host is to be asked again. To a server that the operator
+has suspended nothing goes. What is given up stays with its reason, for the operator.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Any
+import random
+from datetime import datetime
 
-import orjson
 import structlog
 
+from threadbridge.activitypub import outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.outgoing import Document
+from threadbridge.activitypub.text import host_of
 from threadbridge.delivery import retry
+from threadbridge.delivery.carrier import Carrier
+from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.retry import Answer
-from threadbridge.errors import NetworkError
-from threadbridge.net.client import Client
-from threadbridge.signatures import schemes
-from threadbridge.signatures.keys import signing_key
-from threadbridge.signatures.schemes import Scheme
-from threadbridge.storage import jobs, keys
+from threadbridge.signatures.keys import SigningKey, signing_key
+from threadbridge.storage import blocks, hosts, jobs, keys
+from threadbridge.storage.hosts import Taken
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import Vault
@@ -32,57 +32,80 @@ from threadbridge.storage.vault import Vault
 log = structlog.get_logger(__name__)
 
 SAY = "own_word"
-DEADLINE_SECONDS = 15.0
-ATTEMPTS = 12
-_CONTENT_TYPE = "application/activity+json"
-_SCHEMES: tuple[Scheme, ...] = ("cavage", "rfc9421")
+SUSPENDED = "this server is suspended here"
 
 
 def ask(tx: Tx, document: Document, inbox: str) -> None:
-    """Have something said by the server's own actor to one inbox."""
+    """Have something said by the server's own actor to one inbox; nothing is, if its server is suspended."""
+    if blocks.suspended_hosts(tx, [host_of(inbox)]):
+        log.info("the server's own word was not said", inbox=inbox, kind=document.get("type"), reason=SUSPENDED)
+        return
     key = hashlib.sha256(f"{document['id']} {inbox}".encode()).hexdigest()
-    jobs.add(tx, SAY, key, {"inbox": inbox, "document": document})
+    jobs.add(tx, SAY, key, {"inbox": inbox, "document": document, "said_at": tx.now.isoformat()})
 
 
-async def say(
-    store: Store, vault: Vault, client: Client, ids: Ids, job: Job, *, clock: Callable[[], datetime]
-) -> None:
+async def say(store: Store, vault: Vault, carrier: Carrier, prover: Prover, ids: Ids, job: Job) -> None:
     """Send it; settles the job."""
-    inbox, document = str(job.arguments["inbox"]), job.arguments["document"]
-    answer = await _posted(store, vault, client, ids, inbox, document, clock)
-    await store.transact(_settle, job, answer)
+    inbox = str(job.arguments["inbox"])
+    if not await store.transact(_may_go, job, host_of(inbox)):
+        return
+    key, body, taken = await store.read(_made, vault, prover, ids, job)
+    answer, learnt = await carrier.knock(inbox, host_of(inbox), body, key, taken)
+    spread = random.uniform(-1, 1)  # noqa: S311 (jitter)
+    await store.transact(_settle, job, answer, learnt, spread)
 
 
-async def _posted(
-    store: Store, vault: Vault, client: Client, ids: Ids, inbox: str, document: Any, clock: Callable[[], datetime]
-) -> Answer:
-    own, pem = await store.read(keys.private_key, vault, None)
-    key = signing_key(f"{ids.instance}#{own.fragment}", pem)
-    body = orjson.dumps(document)
-    answer = Answer(None)
-    try:
-        url = client.canonical(inbox)
-        for scheme in _SCHEMES:
-            headers = schemes.sign(
-                scheme, key, method="POST", url=url, body=body, date=clock(), content_type=_CONTENT_TYPE
-            )
-            got = await client.post(url, body=body, headers=headers, deadline=DEADLINE_SECONDS)
-            answer = Answer(got.status, retry_after=got.headers.get("retry-after"), body=got.body)
-            if not retry.other_scheme_worth_trying(answer):
-                break
-    except NetworkError as error:
-        return Answer(None, error.public)
-    return answer
+def _may_go(tx: Tx, job: Job, host: str) -> bool:
+    if blocks.suspended_hosts(tx, [host]):
+        # Since it was asked for: what waits is called back like any delivery.
+        jobs.give_up(tx, job, SUSPENDED)
+        return False
+    if (until := hosts.rests_until(tx, host)) is not None:
+        jobs.wait(tx, job, until, reason=f"{host} is left alone for a while")
+        return False
+    return True
 
 
-def _settle(tx: Tx, job: Job, answer: Answer) -> None:
-    if answer.status is not None and 200 <= answer.status < 300:
+def _made(tx: Tx, vault: Vault, prover: Prover, ids: Ids, job: Job) -> tuple[SigningKey, bytes, Taken | None]:
+    """The key, the bytes to send (the same every time) and what is known of the host."""
+    own, pem = keys.private_key(tx, vault, None)
+    body = prover.proved(tx, None, outgoing.encode(job.arguments["document"]), _said_at(job))
+    host = host_of(str(job.arguments["inbox"]))
+    return signing_key(f"{ids.instance}#{own.fragment}", pem), body, hosts.schemes(tx, {host}).get(host)
+
+
+def _said_at(job: Job) -> datetime:
+    return datetime.fromisoformat(str(job.arguments["said_at"]))
+
+
+def _settle(tx: Tx, job: Job, answer: Answer, learnt: Taken | None, spread: float) -> None:
+    inbox = str(job.arguments["inbox"])
+    host = host_of(inbox)
+    outcome = retry.judge(
+        answer,
+        kind=str(job.arguments["document"]["type"]),
+        attempts=job.attempts,
+        created_at=_said_at(job),
+        now=tx.now,
+        spread=spread,
+        host_failures=hosts.failures(tx, [host]).get(host, 0),
+        previous=job.arguments.get("status"),
+    )
+    if outcome.host_trouble is not None:
+        hosts.in_trouble(
+            tx, host, outcome.host_trouble, held_until=outcome.held_until, asked_until=outcome.asked_until
+        )
+    else:
+        hosts.reached(tx, host)
+    if learnt is not None:
+        hosts.remember_scheme(tx, host, learnt)
+    if outcome.state == "delivered":
         jobs.finish(tx, job)
         return
-    words = retry.describe(answer)
-    log.warning("the server's own word was not taken", inbox=job.arguments["inbox"], reason=words)
-    if not retry.is_trouble(answer.status) or job.attempts + 1 >= ATTEMPTS:
+    words = outcome.reason or outcome.state
+    log.warning("the server's own word was not taken", inbox=inbox, reason=words, state=outcome.state)
+    if outcome.due_at is None:
         jobs.give_up(tx, job, words)
-        return
-    delay = retry.asked_delay(answer.retry_after, tx.now) or timedelta(seconds=15 * 2**job.attempts)
-    jobs.put_off(tx, job, tx.now + delay, reason=words)
+    else:
+        jobs.progress(tx, job, {**job.arguments, "status": answer.status})
+        jobs.put_off(tx, job, outcome.due_at, reason=words)

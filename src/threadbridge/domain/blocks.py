@@ -54,6 +54,8 @@ class Rule:
     account_id: int | None = None
     priority: int | None = None
     holder: str = "operator"
+    actor: str | None = None
+    """Whose handle the subject was when the rule was made, by id: a handle can be changed, an id cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,14 @@ class Somebody:
     uri: str | None
     host: str
     handle: str = ""
+    former: str = ""
+    """The handle that they give up at this moment."""
 
     def subjects(self) -> tuple[str, ...]:
         """Every subject that a rule about them can have, nearest first."""
         named = (self.uri,) if self.uri else ()
-        return (*named, *((handle_of(self.handle),) if self.handle else ()), *domains_above(self.host))
+        handles = (handle_of(handle) for handle in (self.handle, self.former) if handle)
+        return (*named, *handles, *domains_above(self.host))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +111,21 @@ def domains_above(host: str) -> tuple[str, ...]:
 def decide(rules: Iterable[Rule], about: Somebody) -> Ruling:
     """The ruling of one level (all `rules` are the operator's, or all one owner's) about somebody."""
     subjects = {subject: place for place, subject in enumerate(about.subjects())}
-    applying = [rule for rule in rules if rule.kind != "keyword" and rule.subject in subjects]
+    about_them = subjects.keys()
+    applying = [
+        rule for rule in rules if rule.kind != "keyword" and (rule.subject in about_them or rule.actor in about_them)
+    ]
     if not applying:
         return FINE
+
+    def place(rule: Rule) -> int:
+        return min(subjects[name] for name in (rule.subject, rule.actor) if name in subjects)
 
     def weight(rule: Rule) -> tuple[bool, int, int, int]:
         # The allow-list mode stands last of all, below the lists too: a list may say "allow".
         own = rule.priority is None and rule.subject != EVERYWHERE
         listed = -1_000_000 if rule.priority is None else rule.priority
-        return own, listed, -subjects[rule.subject], _STANDING[rule.severity]
+        return own, listed, -place(rule), _STANDING[rule.severity]
 
     chosen = max(applying, key=weight)
     return Ruling(_STANDING[chosen.severity], chosen)

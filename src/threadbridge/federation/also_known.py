@@ -44,4 +44,4 @@ async def look_up(peers: Peers, ids: Ids, given: str) -> Peer:
 
 def _add(tx: Tx, account_id: int, found: Peer) -> None:
     if not profiles.add_alias(tx, account_id, found.uri, handle=found.handle, name=found.name):
-        raise Conflict(f"{found.handle} is an alias already")
+        raise Conflict(f"{found.handle} is an alias already", hint="There is nothing to do: the profile names it.")

@@ -17,16 +17,22 @@ from threadbridge.delivery import outbox
 from threadbridge.domain.people import Peer
 from threadbridge.federation import letting
 from threadbridge.federation.heard import Heard
-from threadbridge.federation.letting import Refuse
+from threadbridge.federation.letting import Let, Refuse
 from threadbridge.federation.react import our_post
 from threadbridge.storage import decisions, replies, rules, seen
 from threadbridge.storage.store import Tx
 
 log = structlog.get_logger(__name__)
 
+UNUSED_PER_SERVER = 200
+"""As long as so many answers of one server's people were asked for and never came, no more are let through."""
 
-def judged(tx: Tx, ids: Ids | None, account_id: int, post_id: int, uri: str, peer: Peer) -> str | None:
-    """Why an answer is not kept; None if it is. Without `ids` (it was found, nobody sent it) nothing is said."""
+
+def judged(
+    tx: Tx, ids: Ids | None, account_id: int, post_id: int, uri: str, peer: Peer, *, limited: bool = False
+) -> str | None:
+    """Why an answer is not kept; None if it is. Without `ids` (it was found, nobody sent it) nothing is said; what
+    somebody `limited` answers is not let through before it is shown."""
     allowed = letting.answering(tx, account_id, post_id, peer.uri)
     if isinstance(allowed, Refuse):
         _refused(tx, account_id, uri, peer.uri, allowed.reason)
@@ -34,13 +40,26 @@ def judged(tx: Tx, ids: Ids | None, account_id: int, post_id: int, uri: str, pee
             answer = outgoing.answer_said(uri, peer.uri, ids.post(account_id, post_id))
             outbox.answer(tx, account_id, outgoing.reject_answer(ids, account_id, answer, tx.now), peer.inbox)
         return allowed.reason
-    if allowed.restricted and ids is not None and rules.approval_of(tx, uri) is None:
-        approval = rules.approve(tx, account_id, post_id, uri, peer.uri)
-        if approval is not None:
-            answer = outgoing.answer_said(uri, peer.uri, ids.post(account_id, post_id))
-            stamp = ids.reply_stamp(account_id, approval.id)
-            outbox.let_answer(tx, ids, account_id, answer, stamp, peer.inbox)
+    if ids is not None and not limited:
+        _let_through(tx, ids, account_id, post_id, uri, peer, allowed)
     return None
+
+
+def shown(tx: Tx, ids: Ids, account_id: int, post_id: int, uri: str, peer: Peer) -> None:
+    """An answer that was hidden is shown from now on: let through, if that has to be said."""
+    allowed = letting.answering(tx, account_id, post_id, peer.uri)
+    if isinstance(allowed, Let):
+        _let_through(tx, ids, account_id, post_id, uri, peer, allowed)
+
+
+def _let_through(tx: Tx, ids: Ids, account_id: int, post_id: int, uri: str, peer: Peer, allowed: Let) -> None:
+    if not allowed.restricted or rules.approval_of(tx, uri) is not None:
+        return
+    approval = rules.approve(tx, account_id, post_id, uri, peer.uri)
+    if approval is not None:
+        answer = outgoing.answer_said(uri, peer.uri, ids.post(account_id, post_id))
+        stamp = ids.reply_stamp(account_id, approval.id)
+        outbox.let_answer(tx, ids, account_id, answer, stamp, peer.inbox)
 
 
 def requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
@@ -52,7 +71,13 @@ def requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
     account_id, post_id = found
     if seen.heard_of(tx, activity.instrument, activity.actor):
         return "deleted before it came"
+    new = rules.approval_of(tx, activity.instrument) is None
+    if new and rules.unused_from(tx, host_of(activity.actor)) >= UNUSED_PER_SERVER:
+        return "too many answers let through that never came"
     said = outgoing.request_said(activity.kind, activity.id, activity.actor, activity.object, activity.instrument)
+    if account_id in heard.limited:
+        # Granted, it would be said to everybody before anybody here has looked; asked again later, it is answered.
+        return "waits: limited here"
     allowed = letting.answering(tx, account_id, post_id, activity.actor)
     approval = None
     if not isinstance(allowed, Refuse):

@@ -96,6 +96,10 @@ class Loss:
     followers: int
     reactions: int
     replies: int
+    mentions: int
+    quotes: int
+    votes: int
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,9 @@ def preview(tx: Tx, entries: Sequence[Entry], *, priority: int | None = None) ->
     handles = {account.id: account.handle for account in accounts.listed(tx)}
     losses = tuple(
         Loss(handles[cut.account_id], cut.host, stricter[cut.host],
-             cut.followers if stricter[cut.host] is Standing.SUSPENDED else 0, cut.reactions, cut.replies)
+             cut.followers if stricter[cut.host] is Standing.SUSPENDED else 0, cut.reactions, cut.replies,
+             cut.mentions if stricter[cut.host] is Standing.SUSPENDED else 0, cut.quotes, cut.votes,
+             cut.requests if stricter[cut.host] is Standing.SUSPENDED else 0)
         for cut in parking.ties_by_host(tx)
         if cut.host in stricter
     )  # fmt: skip

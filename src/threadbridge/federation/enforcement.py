@@ -2,6 +2,7 @@
 
     add_rules, lift_rule        a holder's rules change
     step                        the job behind it, a chunk of people at a time
+    find_name                   the job that looks up whose handle a rule names
 
 Rule: what is done about somebody follows from all present rules and from nothing else, so that doing it twice, late
 or out of order ends the same. Whoever is suspended with their whole server is told nothing, and nothing goes there:
@@ -14,22 +15,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+
+import structlog
 
 from threadbridge.activitypub import outgoing, text
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
-from threadbridge.delivery import allowed, outbox
+from threadbridge.delivery import outbox, polls
 from threadbridge.domain.blocks import EVERYWHERE, Rule, Somebody, Standing, SubjectKind, by_words, judge
+from threadbridge.errors import AddressRefused, BadAnswer, NetworkError
+from threadbridge.federation import answering
 from threadbridge.federation.admission import Admitted
 from threadbridge.federation.heard import Heard
+from threadbridge.net.peers import Peers
 from threadbridge.storage import blocks, decisions, jobs, parking, peers
 from threadbridge.storage.blocks import Entry
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.parking import Met, Tie
-from threadbridge.storage.store import Tx
+from threadbridge.storage.store import Store, Tx
+
+log = structlog.get_logger(__name__)
 
 ENFORCE = "enforce"
+NAME = "find_name"
+"""The kind of job that asks a server whose handle it is that a rule names."""
+NAME_ATTEMPTS = 5
 CHUNK = 200
 MANY = 20
 """From so many subjects on, everybody is looked at once rather than each subject by itself."""
@@ -44,17 +56,57 @@ def add_rules(
     account_id: int | None = None,
     list_id: int | None = None,
 ) -> list[Entry]:
-    """Hold rules and have them enforced; returns those that changed something."""
-    changed = blocks.put(tx, held_by, entries, account_id=account_id, list_id=list_id)
+    """Hold rules and have them enforced; returns those that changed something. Whose a handle is, is looked up now:
+    here, or else at its server by a job."""
+    named = [_named(tx, entry) for entry in entries]
+    changed = blocks.put(tx, held_by, named, account_id=account_id, list_id=list_id)
+    for entry in changed:
+        if entry.actor is not None:
+            blocks.pin(tx, entry.subject, entry.actor)
+        elif _is_handle(entry):
+            jobs.add(tx, NAME, jobs.key_of(entry.subject), {"subject": entry.subject})
     ask(tx, changed)
     return changed
 
 
+def _is_handle(entry: Entry) -> bool:
+    return entry.kind == "actor" and entry.subject.startswith("@")
+
+
+def _named(tx: Tx, entry: Entry) -> Entry:
+    if not _is_handle(entry):
+        return entry
+    known = blocks.pinned(tx, entry.subject)
+    uri = min(known) if known else peers.uri_of_handle(tx, entry.subject.removeprefix("@"))
+    return replace(entry, actor=uri)
+
+
+async def find_name(store: Store, remote: Peers, job: Job) -> None:
+    """Ask a server whose handle it is that a rule names, so that the rule stays about them whatever they call
+    themselves. Raises NetworkError when asking again later is right."""
+    subject = str(job.arguments["subject"])
+    try:
+        uri = await remote.webfinger(subject)
+    except NetworkError as error:
+        if job.attempts + 1 < NAME_ATTEMPTS and not isinstance(error, BadAnswer | AddressRefused):
+            raise
+        log.info("a rule stays about a handle alone", subject=subject, reason=str(error))
+        await store.transact(jobs.finish, job)
+        return
+    await store.transact(_found_name, job, subject, uri)
+
+
+def _found_name(tx: Tx, job: Job, subject: str, uri: str) -> None:
+    if jobs.finish(tx, job) and blocks.pin(tx, subject, uri):
+        ask(tx, [Entry("actor", uri, "suspend")])
+
+
 def lift_rule(tx: Tx, held_by: str, kind: SubjectKind, subject: str) -> bool:
     """Lift a rule and give back what it had cut; False if there is none."""
+    whose = blocks.pinned(tx, subject)
     if not blocks.remove(tx, held_by, kind, subject):
         return False
-    ask(tx, [Entry(kind, subject, "allow")])
+    ask(tx, [Entry(kind, subject, "allow", actor=uri) for uri in whose] or [Entry(kind, subject, "allow")])
     return True
 
 
@@ -70,11 +122,13 @@ def ask(tx: Tx, changed: Sequence[Entry]) -> None:
     subjects: set[tuple[str, str]] = (
         {("domain", EVERYWHERE)} if wide else {(e.kind, e.subject) for e in changed if e.kind != "keyword"}
     )
+    if not wide:
+        subjects |= {("actor", entry.actor) for entry in changed if entry.actor is not None}
     if any(entry.kind == "keyword" for entry in changed):
         subjects.add(("keyword", ""))
     for kind, subject in sorted(subjects):
-        # Each change its own job: one under way may be past those whom this one is about.
-        key = jobs.key_of(f"{kind} {subject} {tx.now.timestamp():f}")
+        # A job under way may be past those whom this is about: it is done once more then.
+        key = jobs.key_of(f"{kind} {subject}")
         jobs.add(tx, ENFORCE, key, {"kind": kind, "subject": subject, "after": "", "row": 0})
 
 
@@ -84,7 +138,7 @@ def step(tx: Tx, ids: Ids, job: Job) -> dict[str, Any] | None:
         return None
     kind, subject = str(job.arguments["kind"]), str(job.arguments["subject"])
     if kind == "keyword":
-        left = _settle_words(tx, job.arguments)
+        left = _settle_words(tx, ids, job.arguments)
     else:
         people = parking.met(tx, kind, subject, after=str(job.arguments["after"]), limit=CHUNK)
         settle(tx, ids, people)
@@ -97,12 +151,15 @@ def step(tx: Tx, ids: Ids, job: Job) -> dict[str, Any] | None:
     return left
 
 
-def _settle_words(tx: Tx, arguments: dict[str, Any]) -> dict[str, Any] | None:
+def _settle_words(tx: Tx, ids: Ids, arguments: dict[str, Any]) -> dict[str, Any] | None:
     """Look at the next chunk of texts: replies, then mentions, then quotes."""
     room = str(arguments.get("room", "replies"))
     held, mark = _ROOMS[room]
     ties = held(tx, int(arguments["row"]), CHUNK)
-    _settle_texts(tx, ties, _Rulings(tx, _authors(tx, ties)), mark)
+    rulings = _Rulings(tx, _authors(tx, ties))
+    _settle_texts(tx, ties, rulings, mark(ids))
+    if room == "replies":
+        _settle_approvals(tx, list({tie.peer_uri for tie in ties}), rulings)
     if len(ties) == CHUNK:
         return {**arguments, "row": ties[-1].id}
     rooms = list(_ROOMS)
@@ -111,13 +168,31 @@ def _settle_words(tx: Tx, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def keep_back(tx: Tx, kind: str, heard: Heard, admitted: Admitted) -> None:
-    """Hide at once what somebody limited has just done, and let the owner know that there is something to look at."""
+    """Hide at once what somebody limited has just done, and let the owners know that there is something to see."""
     settle(tx, heard.ids, parking.met(tx, "actor", heard.peer.uri))
-    if admitted.account_id is not None:
-        decisions.write_once(
-            tx, kind, f"hidden: {admitted.limited}", subject=heard.peer.uri, host=host_of(heard.peer.uri),
-            account_id=admitted.account_id,
-        )  # fmt: skip
+    for account_id, reason in admitted.limited:
+        if account_id is not None:
+            decisions.write_once(
+                tx, kind, f"hidden: {reason}", subject=heard.peer.uri, host=host_of(heard.peer.uri),
+                account_id=account_id,
+            )  # fmt: skip
+
+
+def show_reply(tx: Tx, ids: Ids, account_id: int, uri: str) -> bool:
+    """The owner shows a reply although its author is limited; False if there is none that they may show."""
+    ties = parking.reply(tx, uri)
+    if not parking.show(tx, account_id, uri):
+        return False
+    for tie in ties:
+        _stamp(tx, ids, tie)
+    return True
+
+
+def _stamp(tx: Tx, ids: Ids, tie: Tie) -> None:
+    """A reply is shown that was hidden: where not everybody may answer, it is said that this one may."""
+    peer = peers.by_uri(tx, tie.peer_uri)
+    if peer is not None:
+        answering.shown(tx, ids, tie.account_id, tie.post_id, tie.uri, peer)
 
 
 def settle(tx: Tx, ids: Ids, people: Sequence[Met]) -> None:
@@ -128,12 +203,30 @@ def settle(tx: Tx, ids: Ids, people: Sequence[Met]) -> None:
     rulings = _Rulings(tx, people)
     _settle_follows(tx, ids, parking.follows(tx, uris), rulings)
     for tie in parking.reactions(tx, uris):
-        standing = rulings.standing(tie)
-        if (mark := _MARKS[standing]) != tie.mark:
+        if (mark := _MARKS[rulings.standing(tie)]) != tie.mark:
             parking.mark_reaction(tx, tie, mark)
-    _settle_texts(tx, parking.replies(tx, uris), rulings, parking.mark_reply)
+    for tie in parking.votes(tx, uris):
+        if (mark := _MARKS[rulings.standing(tie)]) != tie.mark:
+            parking.mark_vote(tx, tie, mark)
+            polls.moved(tx, tie.account_id, tie.post_id)
+    for tie in parking.requests(tx, uris):
+        # A limit hides from the public; who asks is shown to nobody but the owner.
+        wanted = parking.SUSPENDED if rulings.standing(tie) is Standing.SUSPENDED else None
+        if wanted != tie.mark:
+            parking.mark_request(tx, tie, wanted)
+    _settle_texts(tx, parking.replies(tx, uris), rulings, _mark_reply(ids))
+    _settle_approvals(tx, uris, rulings)
     _settle_texts(tx, parking.mentions(tx, uris), rulings, _mark_mention)
     _settle_texts(tx, parking.quotes_of(tx, uris), rulings, parking.mark_quote)
+
+
+def _settle_approvals(tx: Tx, uris: Sequence[str], rulings: _Rulings) -> None:
+    """What lets an answer through goes with its author, or with the answer where it is its words. (What was granted
+    before a limit stays granted.)"""
+    for tie in parking.approvals(tx, uris):
+        away = tie.kind == parking.SUSPENDED or rulings.standing(tie) is Standing.SUSPENDED
+        if (wanted := parking.SUSPENDED if away else None) != tie.mark:
+            parking.mark_approval(tx, tie, wanted)
 
 
 def _mark_mention(tx: Tx, tie: Tie, mark: str | None) -> None:
@@ -143,10 +236,20 @@ def _mark_mention(tx: Tx, tie: Tie, mark: str | None) -> None:
         parking.mark_mention(tx, tie, wanted)
 
 
-_ROOMS: dict[str, tuple[Callable[[Tx, int, int], list[Tie]], Callable[[Tx, Tie, str | None], None]]] = {
-    "replies": (parking.replies_after, parking.mark_reply),
-    "mentions": (parking.mentions_after, _mark_mention),
-    "quotes": (parking.quotes_after, parking.mark_quote),
+def _mark_reply(ids: Ids) -> _Mark:
+    def mark_reply(tx: Tx, tie: Tie, mark: str | None) -> None:
+        parking.mark_reply(tx, tie, mark)
+        if mark is None:
+            _stamp(tx, ids, tie)
+
+    return mark_reply
+
+
+_Mark = Callable[[Tx, Tie, str | None], None]
+_ROOMS: dict[str, tuple[Callable[[Tx, int, int], list[Tie]], Callable[[Ids], _Mark]]] = {
+    "replies": (parking.replies_after, _mark_reply),
+    "mentions": (parking.mentions_after, lambda _: _mark_mention),
+    "quotes": (parking.quotes_after, lambda _: parking.mark_quote),
 }
 _MARKS = {Standing.FINE: None, Standing.LIMITED: parking.LIMITED, Standing.SUSPENDED: parking.SUSPENDED}
 
@@ -204,9 +307,7 @@ def _tell(tx: Tx, ids: Ids, tie: Tie, *, suspended: bool) -> None:
     outbox.answer(tx, tie.account_id, answer, peer.inbox)
 
 
-def _settle_texts(
-    tx: Tx, ties: Sequence[Tie], rulings: _Rulings, put: Callable[[Tx, Tie, str | None], None]
-) -> None:
+def _settle_texts(tx: Tx, ties: Sequence[Tie], rulings: _Rulings, put: _Mark) -> None:
     worded: dict[int, list[Rule]] = {}
     for tie in ties:
         if tie.account_id not in worded:
@@ -226,7 +327,7 @@ def _authors(tx: Tx, ties: Sequence[Tie]) -> list[Met]:
 
 def _recall(tx: Tx) -> None:
     """End what waits for servers that get nothing (any more)."""
-    parking.recall(tx, allowed.suspended_hosts(tx, parking.waiting_hosts(tx)), RECALLED)
+    parking.recall(tx, blocks.suspended_hosts(tx, parking.waiting_hosts(tx)), RECALLED)
     for account_id in blocks.accounts_with_domains(tx):
-        shut = allowed.suspended_hosts(tx, parking.waiting_hosts(tx, account_id), account_id)
+        shut = blocks.suspended_hosts(tx, parking.waiting_hosts(tx, account_id), account_id)
         parking.recall(tx, shut, "suspended by the owner", account_id)

@@ -7,7 +7,8 @@
     done
 
 Rule: every step is one transaction together with how far it came, so that a killed worker goes on where it stopped;
-the same step done twice is done once. A handle or number of a deleted account is never used again.
+the same step done twice is done once. The Delete goes to suspended servers too, the only thing that does. A handle or
+number of a deleted account is never used again.
 """
 
 from __future__ import annotations
@@ -140,7 +141,9 @@ def _tell(tx: Tx, ids: Ids, job: Job, held: Farewell) -> tuple[str, dict[str, An
 
 def _address(tx: Tx, ids: Ids, said: ledger.Activity, inboxes: list[tuple[str, str]]) -> None:
     others = [(inbox, host) for inbox, host in inboxes if not ids.is_ours(inbox)]
-    ledger.add_deliveries(tx, said, others, lane=ledger.LANE_CHANGE)
+    # Suspended servers too: they may hold copies, the owner wants them gone, and once the key is destroyed nobody can
+    # ask for it any more. It tells them nothing but that they are to forget.
+    ledger.add_deliveries(tx, said, others, lane=ledger.LANE_CHANGE, suspended_too=True)
 
 
 def _left(tx: Tx, job: Job, place: list[Any]) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,8 @@ from threadbridge.activitypub.text import host_of
 from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.people import Peer
-from threadbridge.errors import NotFound
+from threadbridge.errors import Conflict, NotFound
+from threadbridge.federation import admission
 from threadbridge.federation.heard import Heard
 from threadbridge.storage import accounts, decisions, followers, jobs, peers, requests
 from threadbridge.storage.jobs import Job
@@ -38,7 +39,7 @@ def received(tx: Tx, activity: incoming.Follow, heard: Heard) -> str | None:
     peer = heard.peer
     if peer.moved_to:
         return "follower has moved away"
-    former = followers.carried(tx, account.id, peer.uri)
+    former = _let_in_before(tx, account.id, peer.uri)
     welcome = former or followers.follow_uri(tx, account.id, peer.uri) is not None
     if account.approves_followers and not welcome:
         if requests.ask(tx, account.id, peer.uri, activity.id):
@@ -53,13 +54,25 @@ def received(tx: Tx, activity: incoming.Follow, heard: Heard) -> str | None:
 
 def arrived(tx: Tx, ids: Ids, account_id: int, peer: Peer) -> None:
     """A move is confirmed after the new account's own Follow came: it is let in if it waits, and the old one ends."""
-    former = followers.carried(tx, account_id, peer.uri)
+    if not admission.may_read(tx, peer.uri, account_id, peer.handle):
+        return
+    former = _let_in_before(tx, account_id, peer.uri)
     waits = requests.waiting(tx, account_id, peer.uri)
     if former and waits is not None:
         _let_in(tx, ids, account_id, peer, waits)
     if followers.follow_uri(tx, account_id, peer.uri) is not None:
         for old in former:
             followers.end(tx, account_id, old, cause="moved")
+
+
+def _let_in_before(tx: Tx, account_id: int, peer_uri: str) -> list[str]:
+    """Under which former ids somebody was let in; under none if the owner sent them away under this one."""
+    return [] if sent_away(tx, account_id, peer_uri) else followers.carried(tx, account_id, peer_uri)
+
+
+def sent_away(tx: Tx, account_id: int, peer_uri: str) -> bool:
+    """Whether the owner removed or rejected somebody, and has not let them in since."""
+    return followers.removed(tx, account_id, peer_uri) or requests.rejected(tx, account_id, peer_uri)
 
 
 def _let_in(tx: Tx, ids: Ids, account_id: int, peer: Peer, follow_uri: str) -> None:
@@ -116,8 +129,10 @@ def blocked(tx: Tx, activity: incoming.Block, heard: Heard) -> str | None:
 
 
 def approve(tx: Tx, ids: Ids, account_id: int, peer_uri: str) -> None:
-    """Let somebody in who waits; raises NotFound when they do not (any more)."""
+    """Let somebody in who waits; raises NotFound when they do not (any more), Conflict when a rule suspends them."""
     follow_uri, peer = _who_waits(tx, account_id, peer_uri)
+    if (refusal := admission.refusal_of(tx, peer_uri, account_id=account_id)) is not None:
+        raise Conflict(f"They cannot be let in: {refusal}", hint="Lift the rule first.")
     _let_in(tx, ids, account_id, peer, follow_uri)
 
 
@@ -165,7 +180,12 @@ def let_in_some(tx: Tx, ids: Ids, job: Job) -> bool:
     waiting = requests.page(tx, account_id, limit=CHUNK) if open_again else []
     for _, request in waiting:
         follow_uri, peer = requests.waiting(tx, account_id, request.peer_uri), peers.by_uri(tx, request.peer_uri)
-        if follow_uri is not None and peer is not None:
+        refusal = admission.refusal_of(tx, request.peer_uri, account_id=account_id)
+        if refusal is not None:
+            # The rule is so new that nobody has parked the request yet.
+            requests.end(tx, account_id, request.peer_uri, "suspended")
+            _decided(tx, account_id, "Follow", f"not let in: {refusal}", request.peer_uri)
+        elif follow_uri is not None and peer is not None:
             _let_in(tx, ids, account_id, peer, follow_uri)
         else:
             requests.end(tx, account_id, request.peer_uri, "withdrawn")

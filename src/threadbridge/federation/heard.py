@@ -68,6 +68,10 @@ class Heard:
     note: PreparedNote | None = None
     peer_is_news: bool = True
     host_is_news: bool = True
+    closed: frozenset[int] = frozenset()
+    """The accounts here whose owners do not want it: it has its effect for the others alone (`admission` says so)."""
+    limited: frozenset[int] = frozenset()
+    """The accounts here for which it is kept and hidden: nothing is granted by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
     Announce  react.received      Undo Announce    react.undone
     Create    reply.received, vote.received, quote.noticed
     Update    reply.edited, quote.noticed, actor.updated
-    Delete    reply.deleted, quote.ended, quote.withdrawn, actor.deleted
+    Delete    reply.deleted, quote.ended, quote.withdrawn, rules.end_approval, actor.deleted
     Block     follow.blocked      Move             move.received
     QuoteRequest  quote.requested, and its Undo quote.undone
     ReplyRequest  answering.requested
@@ -45,8 +45,13 @@ from threadbridge.federation import (
 )
 from threadbridge.federation.heard import Done, Dropped, Heard, Outcome
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import hosts, peers, quotes, rules, seen
+from threadbridge.storage import hosts, peers, quotes, rules, seen, strangers
 from threadbridge.storage.store import Tx
+
+kind_of = incoming.name_of
+
+Verb = Callable[[Tx, Any, Heard], str | None]
+"""Lets an activity have its effect; returns why it has none."""
 
 
 def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Outcome:
@@ -59,17 +64,34 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
     admitted = admission.admit(tx, activity, heard)
     if isinstance(admitted, admission.Refused):
         return admission.turned_away(tx, kind_of(activity), activity, heard, admitted)
-    if heard.peer_is_news:
-        peers.save(tx, heard.peer, host_of(heard.peer.uri))
+    heard = admission.narrowed(tx, kind_of(activity), heard, admitted)
+    first = seen.first_hearing(tx, activity.id, activity.actor, "done")
+    reason = _done(tx, activity, heard, VERBS.get(type(activity)), admitted) if first else "seen before"
     if heard.host_is_news:
-        hosts.heard_from(tx, host_of(heard.peer.inbox))
-    if not seen.first_hearing(tx, activity.id, activity.actor, "done"):
-        return Dropped("seen before")
-    verb = VERBS.get(type(activity))
-    reason = verb(tx, activity, heard) if verb else "nothing we react to"
+        hosts.heard_from(tx, host_of(heard.peer.inbox), only_known=reason is not None)
+    return _counted(tx, activity, reason) if first else Dropped("seen before")
+
+
+def _done(tx: Tx, activity: Activity, heard: Heard, verb: Verb | None, admitted: admission.Admitted) -> str | None:
+    """Let a verb have its effect; why it has none. Whoever is met by it stays met only then: or anybody could have
+    us write down any number of people, by saying nothing."""
+    if verb is None:
+        return "nothing we react to"
+    met = strangers.met(tx, heard.peer.uri)
+    if heard.peer_is_news or not met:
+        peers.save(tx, heard.peer, host_of(heard.peer.uri))
+    reason = verb(tx, activity, heard)
     if reason is None and admitted.limited:
         enforcement.keep_back(tx, kind_of(activity), heard, admitted)
-    return _counted(tx, activity, reason)
+    if reason is not None and not met:
+        strangers.forget(tx, [heard.peer.uri])
+    return reason
+
+
+def passed_on(tx: Tx, activity: Activity) -> Outcome:
+    """A relay that we are subscribed to brings what is of no use here."""
+    seen.count_dropped(tx, kind_of(activity), loops.OTHERS)
+    return Dropped(loops.OTHERS)
 
 
 def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
@@ -80,13 +102,11 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     admitted = admission.admit(tx, activity, heard)
     if isinstance(admitted, admission.Refused):
         return admission.turned_away(tx, kind_of(activity), activity, heard, admitted)
-    peers.save(tx, heard.peer, host_of(heard.peer.uri))
+    heard = admission.narrowed(tx, kind_of(activity), heard, admitted)
     # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
     # the activity that really bears it. What was fetched has its effect once by the object's id and time.
     verb = VERBS.get(type(activity)) if isinstance(activity, FORWARDABLE) else None
-    reason = verb(tx, activity, heard) if verb else "not confirmed by its origin"
-    if reason is None and admitted.limited:
-        enforcement.keep_back(tx, kind_of(activity), heard, admitted)
+    reason = _done(tx, activity, heard, verb, admitted)
     if reason is None:
         return Done()
     seen.count_dropped(tx, kind_of(activity), reason)
@@ -99,17 +119,6 @@ def _counted(tx: Tx, activity: Activity, reason: str | None) -> Outcome:
     seen.set_outcome(tx, activity.id, activity.actor, reason[:32])
     seen.count_dropped(tx, kind_of(activity), reason)
     return Dropped(reason)
-
-
-def kind_of(activity: Activity) -> str:
-    """The activity's ActivityStreams name, for counting."""
-    if isinstance(activity, incoming.Other | incoming.Request):
-        return activity.kind
-    if isinstance(activity, incoming.Answer):
-        return "Accept" if activity.accepted else "Reject"
-    if isinstance(activity, incoming.Arrange):
-        return "Add" if activity.added else "Remove"
-    return "Undo" if isinstance(activity, incoming.UndoOf) else type(activity).__name__
 
 
 def _undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
@@ -172,11 +181,11 @@ def _created(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
 
 
 def _requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
-    asked = quote.requested if activity.kind == "QuoteRequest" else answering.requested
+    asked = quote.requested if activity.to_quote else answering.requested
     return asked(tx, activity, heard)
 
 
-VERBS: dict[type, Callable[[Tx, Any, Heard], str | None]] = {
+VERBS: dict[type, Verb] = {
     incoming.Follow: _followed,
     incoming.UndoOf: _undone,
     incoming.Like: react.received,

@@ -12,11 +12,11 @@ from datetime import timedelta
 import structlog
 
 from threadbridge.activitypub import relme
+from threadbridge.activitypub.content_types import media_type
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
 from threadbridge.errors import NetworkError
 from threadbridge.net.client import Client
-from threadbridge.net.peers import media_type
 from threadbridge.storage import accounts, decisions, jobs, profiles
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Store, Tx

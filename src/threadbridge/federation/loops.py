@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.ids import Ids
+from threadbridge.activitypub.incoming import same_origin
 from threadbridge.activitypub.text import host_of
 from threadbridge.domain.people import Peer
 from threadbridge.federation.heard import Heard, PreparedNote
-from threadbridge.storage import decisions, relays
+from threadbridge.storage import decisions, relays, replies
 from threadbridge.storage.store import Tx
 
 THREADS_HOSTS = frozenset({"threads.net", "www.threads.net", "threads.com", "www.threads.com"})
-_SERVERS = frozenset({"Application"})
+OTHERS = "a relay passes on others' posts"
 
 
 def announced_by(tx: Tx, peer: Peer) -> str | None:
     """Why an Announce of a post of ours is nobody's boost; None when it is one."""
     if relays.by_actor(tx, peer.uri) is not None:
         return "a relay passes on our own post"
-    if peer.kind in _SERVERS:
+    if peer.kind in incoming.SERVER_KINDS:
         # Relays that others subscribed to; every one of them speaks as an Application.
         return "a server announces, not a person"
     return None
@@ -32,7 +33,7 @@ def announced_by(tx: Tx, peer: Peer) -> str | None:
 def about_others(tx: Tx, activity: incoming.Like | incoming.Announce, heard: Heard) -> str:
     """Why a reaction to something that is not ours has no effect."""
     if isinstance(activity, incoming.Announce) and relays.by_actor(tx, heard.peer.uri) is not None:
-        return "a relay passes on others' posts"
+        return OTHERS
     return "about no post of ours"
 
 
@@ -56,6 +57,18 @@ def copied(tx: Tx, ids: Ids, note: PreparedNote) -> str | None:
     if host in THREADS_HOSTS and host_of(note.uri) not in THREADS_HOSTS:
         return "a copy of a Threads post, by another bridge"
     return None
+
+
+def is_told(tx: Tx, post_id: int, uri: str, copy_of: str) -> bool:
+    """Whether what an answer says that it is a copy of is held here, as itself or as another copy of one bridge.
+
+    An address is believed only of the server that it is on, and a copy only against copies of the same server: what
+    anybody claims to be a copy must not keep out the one that is (what comes over two bridges is shown twice)."""
+    for other, original in replies.told_as(tx, post_id, copy_of):
+        # Its page may be anywhere, by its own word; its id is where it was fetched or signed.
+        if other == copy_of or same_origin(other, copy_of if original else uri):
+            return True
+    return False
 
 
 def refuse_copy(tx: Tx, ids: Ids, note: PreparedNote, account_id: int | None) -> str | None:

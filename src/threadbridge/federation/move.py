@@ -2,7 +2,8 @@
 
 Rule: update, do not lose. A Move is believed when the new account, asked at its own origin, names the old one and has
 not moved itself; then each follow of the old account points to the new one, and goes on until the Follow comes that
-the new server sends by itself. That one is accepted at once, and ends the old.
+the new server sends by itself. That one is accepted at once, and ends the old. Nobody whom a rule suspends, or whom
+the owner sent away, under the new id comes in by this way: their old follow stays what it is.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import structlog
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
+from threadbridge.domain.blocks import Standing
 from threadbridge.domain.people import Peer
 from threadbridge.errors import AddressRefused, BadAnswer, NetworkError
-from threadbridge.federation import follow
+from threadbridge.federation import admission, follow
 from threadbridge.federation.heard import Heard
 from threadbridge.net.peers import Peers, peer_of
 from threadbridge.storage import decisions, followers, jobs, peers
@@ -53,6 +55,9 @@ def _refused(tx: Tx, actor: str, reason: str) -> str:
 async def confirm(store: Store, ids: Ids, remote: Peers, job: Job) -> None:
     """Ask the new account whether it is the old one's. Raises NetworkError when asking again later is right."""
     old, new = str(job.arguments["from"]), str(job.arguments["to"])
+    if (refusal := await store.read(admission.refusal_of, new)) is not None:
+        await store.transact(_end_unbelieved, job, old, f"not carried: {refusal}")
+        return
     try:
         described = await remote.described(new)
     except NetworkError as error:
@@ -80,15 +85,38 @@ def _end_unbelieved(tx: Tx, job: Job, old: str, reason: str) -> None:
 
 
 def _carry(tx: Tx, ids: Ids, job: Job, old: str, new: Peer) -> None:
+    moved_at = peers.moved_at(tx, old)
+    if moved_at is not None and moved_at > tx.now - AGAIN_AFTER:
+        # Said twice, the second time while the first was looked up.
+        _end_unbelieved(tx, job, old, "moved a short while ago already")
+        return
     if not jobs.finish(tx, job):
+        return
+    operators = admission.ruling_about(tx, new.uri, None, new.handle)
+    if operators.standing is Standing.SUSPENDED:
+        _refused(tx, old, f"not carried: {operators.reason}")
         return
     peers.save(tx, new, host_of(new.uri))
     peers.mark_moved(tx, old, new.uri)
-    followers.carry(tx, old, new.uri)
     for account_id in followers.accounts_of(tx, old):
+        if (reason := _unwelcome(tx, account_id, new)) is not None:
+            log.info("a move was not followed", account=account_id, actor=old, to=new.uri, reason=reason)
+            decisions.write(
+                tx, "Move", f"not carried: {reason}", subject=new.uri, host=host_of(new.uri), account_id=account_id
+            )
+            continue
+        followers.carry(tx, account_id, old, new.uri)
         log.info("a follower has moved", account=account_id, actor=old, to=new.uri)
         decisions.write(
             tx, "Move", f"a follower has moved to {new.uri}"[:200], subject=old, host=host_of(old),
             account_id=account_id,
         )  # fmt: skip
         follow.arrived(tx, ids, account_id, new)
+
+
+def _unwelcome(tx: Tx, account_id: int, new: Peer) -> str | None:
+    """Why a follow of this account does not go on under the new id; None if it does."""
+    ruling = admission.ruling_about(tx, new.uri, account_id, new.handle)
+    if ruling.standing is Standing.SUSPENDED:
+        return ruling.reason
+    return "sent away by the owner" if follow.sent_away(tx, account_id, new.uri) else None

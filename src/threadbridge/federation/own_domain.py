@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import structlog
 
-from threadbridge.activitypub import document
+from threadbridge.activitypub import document, incoming
+from threadbridge.activitypub.content_types import JRD, media_type
 from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.errors import Invalid, NetworkError
 from threadbridge.net.answers import Answer
 from threadbridge.net.client import Client
-from threadbridge.net.peers import is_activity_json, media_type
 from threadbridge.storage import accounts, decisions, jobs, profiles
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.profiles import OwnDomain
@@ -34,7 +33,6 @@ AGAIN_WHILE_BROKEN = timedelta(hours=1)
 BROKEN_FOR_LONG = timedelta(days=3)
 DEADLINE = 10.0
 _JRD_MAX = 256 * 1024
-_JRD = ("application/jrd+json", "application/json")
 
 Finding = tuple[str, str]
 """('ok' | 'warning' | 'error', words)."""
@@ -96,7 +94,7 @@ async def _webfinger(client: Client, ids: Ids, account: Account, scheme: str, do
         return [("error", f"WebFinger at {where} answers {answer.status} for {name}")]
     found: list[Finding] = []
     kind = media_type(answer.headers.get("content-type", ""))[0]
-    if kind not in _JRD:
+    if kind not in JRD:
         found.append(("error", f"{where} serves {kind or 'no type'}; it must be application/jrd+json"))
     found += _jrd(answer, ids, account, name, where)
     if answer.headers.get("access-control-allow-origin") != "*":
@@ -108,23 +106,17 @@ async def _webfinger(client: Client, ids: Ids, account: Account, scheme: str, do
 
 def _jrd(answer: Answer, ids: Ids, account: Account, name: str, where: str) -> list[Finding]:
     try:
-        read: dict[str, Any] = document.decode(answer.body)
+        read = incoming.read_jrd(document.decode(answer.body))
     except Invalid as error:
         return [("error", f"The WebFinger answer of {where} is no JSON object: {error.public}")]
     found: list[Finding] = []
-    if read.get("subject") != name:
-        found.append(("error", f"The subject at {where} is {str(read.get('subject'))[:200]!r}; it must be {name!r}"))
-    links = read.get("links")
-    selves = [
-        link.get("href")
-        for link in (links if isinstance(links, list) else [])
-        if isinstance(link, dict) and link.get("rel") == "self" and is_activity_json(str(link.get("type", "")))
-    ]
+    if read.subject != name:
+        found.append(("error", f"The subject at {where} is {read.subject[:200]!r}; it must be {name!r}"))
     actor = ids.actor(account.id)
-    if not selves:
+    if not read.actors:
         found.append(("error", f"{where} names no `self` link of the type application/activity+json"))
-    elif selves != [actor]:
-        found.append(("error", f"The `self` link at {where} is {str(selves[0])[:200]!r}; it must be {actor!r} alone"))
+    elif read.actors != (actor,):
+        found.append(("error", f"The `self` link at {where} is {read.actors[0][:200]!r}; it must be {actor!r} alone"))
     return found
 
 

@@ -13,6 +13,8 @@ only after it was looked up at its origin (`quoting.check`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 
 from threadbridge.activitypub import incoming, outgoing
@@ -23,7 +25,7 @@ from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import AccountState
 from threadbridge.domain.people import Quote, QuoteState
 from threadbridge.errors import Conflict, NotFound
-from threadbridge.federation import letting
+from threadbridge.federation import admission, letting
 from threadbridge.federation.heard import Heard, PreparedNote
 from threadbridge.federation.letting import Ask, Let, Refuse
 from threadbridge.federation.react import our_post
@@ -33,6 +35,10 @@ from threadbridge.storage.store import Tx
 
 log = structlog.get_logger(__name__)
 
+UNDECIDED_PER_SERVER = 200
+"""More quotes by one server's people, that wait for an owner or came within a day without asking, are not kept."""
+LATELY = timedelta(days=1)
+TOO_MANY = "too many quotes from one server"
 CHECK_STAMP = "check_stamp"
 """The kind of job that looks up an authorization which others say they gave us."""
 
@@ -56,6 +62,9 @@ def requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
     if held is not None and held.state != "unasked":
         return _answer_again(tx, heard, held, said)
     allowed = letting.quoting(tx, account_id, post_id, activity.actor)
+    if account_id in heard.limited and isinstance(allowed, Let):
+        # Nothing is granted by itself to somebody who is limited: the owner is asked.
+        allowed = Ask()
     state: QuoteState = (
         "accepted" if isinstance(allowed, Let) else "waiting" if isinstance(allowed, Ask) else "refused"
     )
@@ -63,6 +72,8 @@ def requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
         _refused(tx, account_id, activity.instrument, activity.actor, allowed.reason)
         _say_no(tx, heard.ids, account_id, said, heard.peer.inbox)
         return allowed.reason
+    if state == "waiting" and held is None and _too_many(tx, heard.peer.uri):
+        return TOO_MANY
     number = _keep(tx, account_id, post_id, activity.instrument, heard, state, request_uri=activity.id, held=held)
     if isinstance(allowed, Let):
         _say_yes(tx, heard.ids, account_id, number, said, heard.peer.inbox)
@@ -94,11 +105,15 @@ def noticed(tx: Tx, note: PreparedNote, heard: Heard) -> str | None:
     if seen.heard_of(tx, note.uri, note.author):
         return "deleted before it came"
     account_id, post_id = found
+    if account_id in heard.closed:
+        return "not wanted by whom it quotes"
     allowed = letting.quoting(tx, account_id, post_id, note.author)
     if isinstance(allowed, Refuse):
         # Whoever does not ask cannot be told; but what nobody allowed is not shown here either.
         _refused(tx, account_id, note.uri, note.author, allowed.reason)
         return allowed.reason
+    if _too_many(tx, note.author):
+        return TOO_MANY
     state: QuoteState = "waiting" if isinstance(allowed, Ask) else "unasked"
     _keep(tx, account_id, post_id, note.uri, heard, state)
     return None
@@ -131,6 +146,10 @@ def _keep(
         html=note.html if note else "",
         public=note.public if note else True,
     )
+
+
+def _too_many(tx: Tx, peer_uri: str) -> bool:
+    return quotes.undecided_from(tx, host_of(peer_uri), tx.now - LATELY) >= UNDECIDED_PER_SERVER
 
 
 def _refused(tx: Tx, account_id: int, uri: str, peer_uri: str, reason: str) -> None:
@@ -176,15 +195,18 @@ def let(tx: Tx, ids: Ids, account_id: int, number: int) -> None:
     held = _owned(tx, account_id, number)
     if held.state == "accepted":
         return
+    if held.peer_uri is not None and (refusal := admission.refusal_of(tx, held.peer_uri, account_id=account_id)):
+        raise Conflict(f"This quote cannot be allowed: {refusal}", hint="Lift the rule first.")
     if held.state == "revoked":
         # Its address has said 410, and others remember that.
-        raise Conflict("You took this quote back; that cannot be undone")
+        raise Conflict(
+            "You took this quote back; that cannot be undone",
+            hint="Whoever quotes can ask again with a new post; let that one.",
+        )
     quotes.change(tx, held, state="accepted")
     peer = peers.by_uri(tx, held.peer_uri) if held.peer_uri else None
     if peer is not None and held.request_uri is not None:
-        said = outgoing.request_said(
-            "QuoteRequest", held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri
-        )
+        said = outgoing.quote_request_said(held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri)
         _say_yes(tx, ids, account_id, held.id, said, peer.inbox)
     _tell_own(tx, ids, held)
 
@@ -199,9 +221,7 @@ def refuse(tx: Tx, ids: Ids, account_id: int, number: int) -> None:
     quotes.change(tx, held, state="refused")
     peer = peers.by_uri(tx, held.peer_uri) if held.peer_uri else None
     if peer is not None and held.request_uri is not None:
-        said = outgoing.request_said(
-            "QuoteRequest", held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri
-        )
+        said = outgoing.quote_request_said(held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri)
         _say_no(tx, ids, account_id, said, peer.inbox)
 
 

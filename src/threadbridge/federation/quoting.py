@@ -50,7 +50,7 @@ async def find(store: Store, finder: Peers, ids: Ids, job: Job) -> None:
     """Look for the original of what a post quotes or reposts, and do what follows."""
     account_id, post_id = int(job.arguments["account"]), int(job.arguments["post"])
     wanted = await store.read(_wanted, account_id, post_id)
-    found = await _look(store, finder, wanted) if wanted else None
+    found = await _look(store, finder, account_id, wanted) if wanted else None
     await store.transact(_found, ids, job, account_id, post_id, found)
 
 
@@ -63,9 +63,11 @@ def _wanted(tx: Tx, account_id: int, post_id: int) -> tuple[str, tuple[str, str]
     return (url, quotes.known_by_url(tx, url)) if url else None
 
 
-async def _look(store: Store, finder: Peers, wanted: tuple[str, tuple[str, str] | None]) -> Found | None:
+async def _look(
+    store: Store, finder: Peers, account_id: int, wanted: tuple[str, tuple[str, str] | None]
+) -> Found | None:
     url, known = wanted
-    if await store.read(admission.refusal_of, url, *(known or ())) is not None:
+    if await store.read(admission.refusal_of, url, *(known or ()), account_id=account_id) is not None:
         # Whoever may not speak here is not asked, boosted or quoted either.
         return None
     try:
@@ -76,9 +78,13 @@ async def _look(store: Store, finder: Peers, wanted: tuple[str, tuple[str, str] 
             read = incoming.read_note(await finder.document(url))
             if not read.public:
                 return None
-            if await store.read(admission.refusal_of, read.id, read.author) is not None:
+            if await store.read(admission.refusal_of, read.id, read.author, account_id=account_id) is not None:
                 return None
-            return Found(read.id, read.url or read.id, await finder.actor(read.author))
+            author = await finder.actor(read.author)
+            if not await store.read(admission.may_read, author.uri, account_id, author.handle):
+                # By the handle, which is known only now.
+                return None
+            return Found(read.id, read.url or read.id, author)
     except (NetworkError, Invalid, TimeoutError) as error:
         log.debug("an original is not in the Fediverse", url=url, error=str(error))
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.ids import Ids
-from threadbridge.domain.people import ReactionKind
 from threadbridge.federation import loops
 from threadbridge.federation.heard import Heard
 from threadbridge.storage import accounts, posts, reactions
@@ -36,9 +35,7 @@ def undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
             post_id, made_kind, emoji = made
             undone_now = reactions.undo(tx, post_id, made_kind, activity.actor, emoji=emoji)
             return None if undone_now else "undone already"
-    kind: ReactionKind | None = {"Like": "like", "EmojiReact": "like", "Announce": "announce"}.get(  # type: ignore[assignment]  # the values are the two kinds
-        activity.inner_kind or ""
-    )
+    kind = incoming.reaction_kind(activity)
     found = our_post(tx, heard.ids, activity.inner_object) if activity.inner_object else None
     if kind is None or found is None:
         return "undoes nothing we know"

@@ -1,7 +1,8 @@
 """Relays, as a subscriber: public posts go to them, and what they answer to our Follow.
 
-Rule: a relay is in only after the actor that it consists of has accepted our own Follow (Pixelfed CVE-2025-30741 took
-the wish for the answer). What relays pass on of others is not taken: this server shows nobody's timeline.
+Rule: a relay is in only after the actor that it consists of has accepted our own Follow by its id (Pixelfed
+CVE-2025-30741 took the wish for the answer); who shares a server with it is not it. What relays pass on of others is
+not taken: this server shows nobody's timeline.
 """
 
 from __future__ import annotations
@@ -16,18 +17,28 @@ from threadbridge.delivery import server_word
 from threadbridge.domain.people import Relay
 from threadbridge.errors import Conflict, NotFound
 from threadbridge.federation.heard import Heard
-from threadbridge.storage import decisions, relays
+from threadbridge.storage import blocks, decisions, relays
 from threadbridge.storage.store import Tx
 
 log = structlog.get_logger(__name__)
 
+_PROGRAMS = frozenset({"Application", "Service"})
+
 
 def subscribe(tx: Tx, ids: Ids, address: str, *, inbox: str, actor_uri: str | None) -> None:
     """Ask a relay to let us in: one with an actor by following that (LitePub), else by following the public
-    collection at its inbox (Mastodon's way). Raises Conflict when it was asked already."""
+    collection at its inbox (Mastodon's way). Raises Conflict when it was asked already, or is suspended."""
     before = relays.by_address(tx, address)
     if before is not None and before.state in ("waiting", "accepted"):
-        raise Conflict(f"{address} is subscribed to already ({before.state})")
+        raise Conflict(
+            f"{address} is subscribed to already ({before.state})",
+            hint="To ask it anew, leave it first: `threadbridge relays remove`.",
+        )
+    if blocks.suspended_hosts(tx, [host_of(inbox)]):
+        raise Conflict(
+            f"{host_of(inbox)} is suspended here, so nothing is sent there",
+            hint="Lift the rule first: `threadbridge blocks remove`.",
+        )
     follow_uri = ids.relay_follow(address, tx.now)
     relays.ask(tx, address=address, inbox=inbox, actor_uri=actor_uri, follow_uri=follow_uri)
     server_word.ask(tx, outgoing.follow_relay(ids, follow_uri, actor_uri or PUBLIC), inbox)
@@ -53,7 +64,11 @@ def answered(tx: Tx, activity: incoming.Answer, heard: Heard) -> str | None:
     if relay is None or relay.state == "removed":
         return "answers nothing that we asked"
     actor = heard.peer.uri
-    speaks = relay.actor_uri == actor if relay.actor_uri else same_origin(actor, relay.inbox)
+    if relay.actor_uri is not None:
+        speaks = relay.actor_uri == actor
+    else:
+        # Mastodon's way names nobody: then it is a program of that server, and none of the people there.
+        speaks = same_origin(actor, relay.inbox) and heard.peer.kind in _PROGRAMS
     if not speaks:
         _decided(tx, "an answer to our Follow by somebody else than the relay", activity)
         return "answers what somebody else was asked"

@@ -11,12 +11,12 @@ from datetime import timedelta
 
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.ids import Ids
-from threadbridge.domain.accounts import AccountState
+from threadbridge.domain.blocks import Standing
 from threadbridge.domain.people import Mention, Peer, Reply
-from threadbridge.federation import answering, loops
+from threadbridge.federation import admission, answering, loops
 from threadbridge.federation.heard import Heard, PreparedNote
 from threadbridge.federation.react import our_post
-from threadbridge.storage import accounts, jobs, mentions, peers, replies, seen
+from threadbridge.storage import jobs, mentions, parking, peers, replies, seen
 from threadbridge.storage.store import Tx
 
 CLIMB = "climb_thread"
@@ -24,8 +24,6 @@ CLIMB = "climb_thread"
 LOOK = "look_around"
 """The kind of job that looks for answers that nobody sent us, below one post of ours."""
 LOOK_AFTER = timedelta(minutes=2)
-NAMED_MAX = 20
-"""How many accounts here one post is a mention of, at most."""
 
 
 def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
@@ -33,20 +31,24 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
     note = heard.note
     if note is None or note.author != activity.actor:
         return "not a post"
-    if note.in_reply_to is not None and note.is_vote:
-        return "a vote; polls are decided at their source"
     if seen.heard_of(tx, note.uri, activity.actor):
         return "known already, or deleted before it came"
     target = None
     if note.in_reply_to is not None:
         target = our_post(tx, heard.ids, note.in_reply_to) or replies.target(tx, note.in_reply_to)
-    named = _named(tx, heard, besides=target[0] if target else None)
+    aside = {target[0]} | heard.closed if target else heard.closed
+    named = [account_id for account_id in admission.named_here(tx, heard) if account_id not in aside]
+    if target is not None and target[0] in heard.closed:
+        # Whose post it answers does not want it; whom it names besides may.
+        target = None
     if target is None and not named:
         return "answers nothing of ours"
     refused = loops.refuse_copy(tx, heard.ids, note, target[0] if target else named[0])
     if refused is not None:
         return refused
-    reason = keep(tx, *target, note, heard.peer, ids=heard.ids) if target is not None else None
+    reason = None
+    if target is not None:
+        reason = keep(tx, *target, note, heard.peer, ids=heard.ids, limited=target[0] in heard.limited)
     kept = [_mentioned(tx, account_id, note, heard.peer) for account_id in named]
     if target is None and any(kept) and note.in_reply_to is not None:
         jobs.add(tx, CLIMB, jobs.key_of(note.uri), {"uri": note.uri})
@@ -56,14 +58,22 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
 
 
 def keep(
-    tx: Tx, account_id: int, post_id: int, note: PreparedNote, peer: Peer, *, ids: Ids | None = None
+    tx: Tx,
+    account_id: int,
+    post_id: int,
+    note: PreparedNote,
+    peer: Peer,
+    *,
+    ids: Ids | None = None,
+    limited: bool = False,
 ) -> str | None:
     """Keep a post as an answer to one of ours, and with it what had come before it and answers it; returns why not.
-    With `ids` its author is told when it is not let through, or is where not everybody would be."""
-    if (refused := answering.judged(tx, ids, account_id, post_id, note.uri, peer)) is not None:
+    With `ids` its author is told when it is not let through, or is where not everybody would be (unless they are
+    `limited`: then it will be hidden)."""
+    if (refused := answering.judged(tx, ids, account_id, post_id, note.uri, peer, limited=limited)) is not None:
         return refused
-    if note.copy_of is not None and replies.is_told(tx, post_id, note.copy_of):
-        return "told already, over another bridge"
+    if note.copy_of is not None and loops.is_told(tx, post_id, note.uri, note.copy_of):
+        return "told already, over a bridge"
     reply = Reply(
         uri=note.uri,
         post_id=post_id,
@@ -99,7 +109,16 @@ def hang(tx: Tx, account_id: int, post_id: int, held: mentions.Held) -> bool:
     """A mention turns out to be an answer to a post of this account; False if it is held as one."""
     mention = held.mention
     peer = peers.by_uri(tx, mention.peer_uri)
-    if peer is None or answering.judged(tx, None, account_id, post_id, mention.uri, peer) is not None:
+    if peer is None:
+        return False
+    standing = max(
+        admission.ruling_about(tx, peer.uri, account_id).standing,
+        admission.ruling_on_words(tx, mention.html, account_id).standing,
+    )
+    # It was let in by those whom it names; whose post it hangs below is asked as well.
+    if standing is Standing.SUSPENDED:
+        return False
+    if answering.judged(tx, None, account_id, post_id, mention.uri, peer) is not None:
         return False
     reply = Reply(
         uri=mention.uri,
@@ -117,30 +136,19 @@ def hang(tx: Tx, account_id: int, post_id: int, held: mentions.Held) -> bool:
     mentions.drop(tx, mention.uri, account_id)
     if not replies.add(tx, account_id, reply, held.original):
         return False
+    if standing is Standing.LIMITED:
+        for tie in parking.reply(tx, mention.uri):
+            parking.mark_reply(tx, tie, parking.LIMITED)
     if mention.public:
         ask_around(tx, account_id, post_id)
     return True
 
 
 def ask_around(tx: Tx, account_id: int, post_id: int) -> None:
-    """Have the answers to the answers of a post looked for, in a while."""
-    jobs.add(tx, LOOK, str(post_id), {"account": account_id, "post": post_id}, due_at=tx.now + LOOK_AFTER)
-
-
-def _named(tx: Tx, heard: Heard, *, besides: int | None) -> list[int]:
-    """Which accounts here a post is addressed to or mentions."""
-    assert heard.note is not None
-    found: list[int] = []
-    for uri in heard.note.named:
-        number = heard.ids.account_id(uri)
-        if number is None or number == besides or number in found:
-            continue
-        account = accounts.by_id(tx, number)
-        if account is not None and account.state is not AccountState.GONE:
-            found.append(number)
-        if len(found) == NAMED_MAX:
-            break
-    return found
+    """Have the answers to the answers of a post looked for, in a while. Not anew while that is done: it finds new
+    ones itself, and whoever makes them by the thousand would have it begin its rounds again and again."""
+    arguments = {"account": account_id, "post": post_id}
+    jobs.add(tx, LOOK, str(post_id), arguments, due_at=tx.now + LOOK_AFTER, anew=False)
 
 
 def _mentioned(tx: Tx, account_id: int, note: PreparedNote, peer: Peer) -> bool:

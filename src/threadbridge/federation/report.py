@@ -9,7 +9,7 @@ from __future__ import annotations
 from threadbridge.activitypub import incoming, outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
-from threadbridge.delivery import allowed, server_word
+from threadbridge.delivery import server_word
 from threadbridge.domain.blocks import Somebody
 from threadbridge.errors import Conflict, Invalid, NotFound
 from threadbridge.federation.heard import Heard
@@ -57,7 +57,11 @@ def complain(tx: Tx, ids: Ids, about: str, content: str, *, account_id: int | No
     said already or nothing may be sent there, Invalid."""
     words = content.strip()
     if len(words) > WORDS_MAX:
-        raise Invalid(f"A report has at most {WORDS_MAX} characters")
+        raise Invalid(
+            f"A report has at most {WORDS_MAX} characters",
+            detail=f"this one has {len(words)}",
+            hint="Say the essential; the post itself is named in the report.",
+        )
     author = reports.author_of_reply(tx, about, account_id)
     person = peers.by_uri(tx, author or about)
     if person is None:
@@ -68,14 +72,19 @@ def complain(tx: Tx, ids: Ids, about: str, content: str, *, account_id: int | No
     host = host_of(person.uri)
     # To the shared inbox where there is one: a moderator reads it, not the person.
     inbox = person.shared_inbox or person.inbox
-    if allowed.suspended_hosts(tx, [host_of(inbox)]):
-        raise Conflict(f"{host} is suspended here, so nothing is sent there")
+    if blocks.suspended_hosts(tx, [host_of(inbox)]):
+        raise Conflict(
+            f"{host} is suspended here, so nothing is sent there",
+            hint="Nobody there is heard here. The operator can lift the rule: `threadbridge blocks remove`.",
+        )
     number, new = reports.add(
         tx, "out", uri="", by=ids.instance, host=host, subject=person.uri, objects=named, content=words,
         account_id=account_id,
     )  # fmt: skip
     if not new:
-        raise Conflict("This has been reported already")
+        raise Conflict(
+            "This has been reported already", hint="Its server decides; hide or suspend whom you do not want to hear."
+        )
     said = outgoing.flag(ids, number, person.uri, named, words)
     server_word.ask(tx, said, inbox)
     decisions.write(tx, "Flag", "reported to its server", subject=about, host=host, account_id=account_id)

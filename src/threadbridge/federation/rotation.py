@@ -25,7 +25,7 @@ from threadbridge.delivery.outbox import FAN_OUT
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.keys import RSA_FRAGMENT, OwnKey, PublishedKeys
 from threadbridge.errors import Conflict
-from threadbridge.storage import accounts, decisions, jobs, keys, ledger, profiles, rotations
+from threadbridge.storage import accounts, blocks, decisions, jobs, keys, ledger, profiles, rotations
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.rotations import Addressed, Rotation
 from threadbridge.storage.store import Tx
@@ -107,7 +107,9 @@ def step(tx: Tx, ids: Ids, job: Job) -> None:
 
 def _try(tx: Tx, ids: Ids, rotation: Rotation, account: Account) -> None:
     if rotation.update_id is None:
-        chosen = [(inbox, host_of(inbox)) for inbox in rotations.canaries(tx, account.id, CANARIES)]
+        found = [(inbox, host_of(inbox)) for inbox in rotations.canaries(tx, account.id, CANARIES)]
+        shut = blocks.suspended_hosts(tx, {host for _, host in found}, account.id)
+        chosen = [(inbox, host) for inbox, host in found if host not in shut]
         update = _say(tx, ids, account, rotation, chosen)
         rotations.link(tx, rotation, "update_id", update)
         if not chosen:

@@ -4,9 +4,11 @@
     look_around   from the answers that are held, to the answers to them that nobody sent us
 
 Rule: an inbox request fetches none of this (PeerTube CVE-2025-32947: whoever could make it read a collection decided
-how long). Every job has limits of its own: how far up, how many documents in all and of one host, how many pages, how
-long; each address is asked once; a page leads on only within its own server. A post is believed as its own origin
-tells it, and only if it is public. What cannot be had is left out.
+how long). Every job has limits of its own: how far up, how many documents in all and of one host (authors too), how
+many pages, how long; each address is asked once; a page leads on only within its own server. A collection leads to
+its own server and to those that take part in the thread already, and nowhere else: or whoever answers here could
+point us at anybody. What leads to another server is counted against the one that led there, for a day. A post is
+believed as its own origin tells it, and only if it is public. What cannot be had is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from threadbridge.errors import Invalid, NetworkError
 from threadbridge.federation import admission, enforcement, loops, reply
 from threadbridge.federation.heard import Heard, PreparedNote, prepare
 from threadbridge.federation.react import our_post
-from threadbridge.net.peers import Peers
+from threadbridge.net.peers import Peers, peer_of
 from threadbridge.storage import jobs, mentions, peers, posts, replies, seen
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Store, Tx
@@ -84,8 +86,9 @@ class Walk:
         """Whether the limits leave room for one more question to this address's host."""
         return not self.over and self._hosts[host_of(uri)] < OF_ONE_HOST
 
-    async def document(self, uri: str) -> dict[str, Any] | None:
-        """The document at an address that has not been asked yet; None when it cannot be had."""
+    async def document(self, uri: str, led_by: str) -> dict[str, Any] | None:
+        """The document at an address that has not been asked yet, and to which a document of the host `led_by` has
+        led; None when it cannot be had."""
         host = host_of(uri)
         if uri.startswith(self.ids.base + "/") or uri in self._asked or not self.may_ask(uri):
             return None
@@ -98,14 +101,14 @@ class Walk:
             return None
         try:
             async with asyncio.timeout(left):
-                return await self.peers.unhurried(uri)
+                return await self.peers.unhurried(uri, led_by=led_by)
         except (NetworkError, Invalid, TimeoutError) as error:
             log.debug("a part of a thread could not be had", uri=uri, error=str(error))
             return None
 
-    async def post(self, uri: str) -> Found | None:
+    async def post(self, uri: str, led_by: str) -> Found | None:
         """A public post of somebody else's, with its author."""
-        read = await self.document(uri)
+        read = await self.document(uri, led_by)
         if read is None:
             return None
         try:
@@ -126,11 +129,12 @@ class Walk:
         known = await self.store.read(peers.by_uri, uri)
         if known is not None:
             return known
-        self.documents -= 1
+        # It lives where the post lives, which has led here.
+        read = await self.document(uri, host_of(uri))
         try:
-            return await self.peers.actor(uri)
-        except (NetworkError, Invalid) as error:
-            log.debug("an author in a thread could not be had", uri=uri, error=str(error))
+            return peer_of(incoming.read_actor(read)) if read is not None else None
+        except Invalid as error:
+            log.debug("an author in a thread could not be read", uri=uri, error=str(error))
             return None
 
     async def items(self, collection: str | Mapping[str, Any], within: str) -> list[str]:
@@ -142,7 +146,7 @@ class Walk:
             if isinstance(onward, str):
                 if not incoming.same_origin(onward, within):
                     break
-                onward = await self.document(onward)
+                onward = await self.document(onward, host_of(within))
             if onward is None:
                 break
             try:
@@ -183,7 +187,7 @@ async def climb(store: Store, ids: Ids, remote: Peers, job: Job) -> None:
         if await store.read(_place, ids, parent) is not None:
             await store.transact(_hang, ids, list(reversed(between)), uri)
             break
-        found = await walk.post(parent)
+        found = await walk.post(parent, host_of(uri))
         if found is None:
             break
         between.append(found)
@@ -218,6 +222,9 @@ def _keep(tx: Tx, ids: Ids, found: Found) -> str | None:
     if isinstance(admitted, admission.Refused):
         seen.count_dropped(tx, "Create", admitted.reason)
         return admitted.reason
+    heard = admission.narrowed(tx, "Create", heard, admitted)
+    if place[0] in heard.closed:
+        return "not wanted by whose post it answers"
     if seen.heard_of(tx, note.uri, peer.uri):
         return "deleted before it came"
     refused = loops.refuse_copy(tx, ids, note, place[0])
@@ -247,21 +254,25 @@ async def look_around(store: Store, ids: Ids, remote: Peers, job: Job) -> None:
             break
         tried.add(uri)
         if uri in walk.around or walk.may_ask(uri):
-            await _look_below(walk, uri)
+            await _look_below(walk, uri, post_id)
             await store.transact(replies.looked, uri)
     await store.transact(_settle_look, job, ids.base, rounds)
 
 
-async def _look_below(walk: Walk, uri: str) -> None:
+async def _look_below(walk: Walk, uri: str, post_id: int) -> None:
+    own = host_of(uri)
     if uri not in walk.around:
-        read = await walk.document(uri)
+        read = await walk.document(uri, own)
         walk.around[uri] = incoming.related_collections(read) if read is not None else ()
     waiting: list[Found] = []
     for collection in walk.around[uri]:
         for item in await walk.items(collection, uri):
             if walk.over or await walk.store.read(_is_held, item):
                 continue
-            found = await walk.post(item)
+            if host_of(item) != own and not await walk.store.read(replies.has_from, post_id, host_of(item)):
+                log.debug("a thread leads to a server that takes no part in it", uri=item, of=uri)
+                continue
+            found = await walk.post(item, own)
             if found is not None and await walk.store.transact(_keep, walk.ids, found) == "answers nothing of ours":
                 waiting.append(found)
     # A collection need not be in the order in which they answer each other.

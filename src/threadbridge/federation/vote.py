@@ -24,6 +24,8 @@ def received(tx: Tx, note: PreparedNote, heard: Heard) -> str | None:
         return "a vote in no poll of ours"
     if post.poll.closes_at is not None and post.poll.closes_at <= tx.now:
         return "a vote after the end"
+    if post.account_id in heard.closed:
+        return "not wanted by whose poll it is"
     wanted = _plain(note.name or "")
     choice = next((place for place, name in enumerate(post.poll.options) if _plain(name) == wanted), None)
     if choice is None:

@@ -11,20 +11,22 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from typing import Any, Literal
 from urllib.parse import urldefrag, urlencode
 
 import structlog
 
 from threadbridge.activitypub import document, incoming
+from threadbridge.activitypub.content_types import JRD, is_activity_json, media_type
 from threadbridge.domain.people import Peer, PeerKey
 from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError, TimedOut
 from threadbridge.net.answers import Answer
 from threadbridge.net.client import Client
 from threadbridge.net.guard import parse_url
-from threadbridge.net.restraint import REMEMBERED, Budgets, BudgetSpent, Dead, SingleFlight
+from threadbridge.net.manners import Manners, Memory
+from threadbridge.net.restraint import Budgets, BudgetSpent, Dead, SingleFlight
 from threadbridge.signatures import knocking
 from threadbridge.signatures.keys import origin
 from threadbridge.signatures.knocking import Knock, Manner
@@ -33,7 +35,6 @@ log = structlog.get_logger(__name__)
 
 ACCEPT = "application/activity+json, application/ld+json"
 """What Mastodon sends."""
-ACTIVITYSTREAMS = "https://www.w3.org/ns/activitystreams"
 
 DOCUMENT_MAX = 1_000_000
 JRD_MAX = 100_000
@@ -42,15 +43,14 @@ KEY_DEADLINE = 15.0
 _PROBE_DEADLINE = 2.0
 REQUESTS_PER_MINUTE = 30
 UNHURRIED_PER_MINUTE = 60
-MANNER_SECONDS = 30 * 24 * 3600.0
-"""How long it is remembered which signature a server took when it did not take the usual one."""
+BROUGHT_PER_MINUTE = 20
+"""How often one host is asked, within a minute, about what others bring of it."""
+LED_PER_DAY = 200
+"""How many requests to other hosts the documents of one host may lead us to in a day."""
 
 SignGet = Callable[[str, Manner], Awaitable[Mapping[str, str]]]
 """Given the canonical URL of a GET and the manner of signing, its signature headers. Asked anew for every hop."""
 
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_ESSENCE = re.compile(rf"[ \t]*({_WORD}/{_WORD})[ \t]*", re.ASCII)
-_PARAMETER = re.compile(rf';[ \t]*(?:({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*+)"))?[ \t]*', re.ASCII)
 _HANDLE = re.compile(r"(?:acct:)?@?([^@\s/?#]{1,2048})@([^@\s/?#]{1,300})")
 
 
@@ -69,17 +69,32 @@ class Peers:
         key_id: str = "",
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         monotonic: Callable[[], float] = time.monotonic,
+        memory: Memory | None = None,
     ) -> None:
         self._client = client
         self._sign_get = sign_get
         self._key_id = key_id
         self._monotonic = monotonic
-        self._manners: OrderedDict[str, tuple[Manner, float]] = OrderedDict()
+        self._manners = Manners(monotonic, memory)
+        self._per_minute = requests_per_minute
         self._budgets = Budgets(requests_per_minute, monotonic)
-        self._unhurried = Budgets(min(requests_per_minute, UNHURRIED_PER_MINUTE), monotonic)
+        self._led = Budgets(LED_PER_DAY, monotonic, seconds=24 * 3600.0)
+        self._led_by: str | None = None
+        self._unhurried: Peers | None = None
         self._dead = Dead(monotonic)
         self._documents = SingleFlight[tuple[str, dict[str, Any]]]()
         self._owners = SingleFlight[Peer]()
+
+    def apart(self, requests_per_minute: int) -> Peers:
+        """The same, paid for from budgets of its own (never larger ones): whatever is asked through it, and however
+        much, nothing is taken from what these peers may ask. What was not there, and which signature a host takes, is
+        known to both."""
+        other = copy(self)
+        other._per_minute = min(requests_per_minute, self._per_minute)
+        other._budgets = Budgets(other._per_minute, self._monotonic)
+        # Nor do they wait for each other: whoever joins a question would share its end, also that of its budget.
+        other._documents, other._owners = SingleFlight(), SingleFlight()
+        return other
 
     async def document(self, url: str) -> dict[str, Any]:
         """The document at `url`, or the one that it names as its `id`; its id is the address it came from.
@@ -110,11 +125,15 @@ class Peers:
             raise BadAnswer(f"{_shown(uri)} is the address of something else", detail=_shown(read["id"]))
         return read
 
-    async def unhurried(self, uri: str) -> dict[str, Any]:
-        """`object` for what nobody waits for: paid for from a smaller budget of its host, so that following threads
-        takes nothing from asking for keys."""
-        self._unhurried.spend(parse_url(self._client.canonical(uri)).authority)
-        return await self.object(uri)
+    async def unhurried(self, uri: str, *, led_by: str) -> dict[str, Any]:
+        """`object` for what nobody waits for, to which a document of the host `led_by` has led: paid for from a
+        smaller budget of its own, so that following threads takes nothing from asking for keys. What leads to another
+        host, by redirects and ids too, is counted against the one that led there, for a day."""
+        if self._unhurried is None:
+            self._unhurried = self.apart(UNHURRIED_PER_MINUTE)
+        led = copy(self._unhurried)
+        led._led_by = led_by
+        return await led.object(uri)
 
     async def described(self, uri: str) -> incoming.IncomingActor:
         """All that the actor whose id is `uri` says of itself."""
@@ -141,7 +160,7 @@ class Peers:
             raise
         if read.get("id") != uri:
             raise BadAnswer(f"{_shown(uri)} is the address of something else")
-        return "deleted" if read.get("type") == "Tombstone" else "there"
+        return "deleted" if incoming.is_tombstone(read) else "there"
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +202,7 @@ class Peers:
 
     async def _by_key(self, key_id: str, where: str) -> Peer:
         final, read = await self._fetch(where)
-        if not isinstance(read.get("publicKeyPem"), str):
+        if not incoming.is_bare_key(read):
             return _with_key(await self._by_its_id(final, read), key_id, None)
         try:
             owner = incoming.key_owner(read)
@@ -223,21 +242,15 @@ class Peers:
                 raise
             # On a private network a handle does not say whether its server speaks TLS.
             answer = await self._ask(f"http://{host}{path}", accept, signed=False, limit=JRD_MAX)
-        if media_type(answer.headers.get("content-type", ""))[0] not in ("application/jrd+json", "application/json"):
+        if media_type(answer.headers.get("content-type", ""))[0] not in JRD:
             raise BadAnswer(f"{host} does not answer WebFinger with JSON")
-        read = _decode(answer)
-        links = read.get("links")
-        subject = str(read.get("subject", "")).removeprefix("acct:").removeprefix("@")
-        if not _HANDLE.fullmatch(subject):
+        read = incoming.read_jrd(_decode(answer))
+        if not _HANDLE.fullmatch(read.handle):
             raise BadAnswer(f"{host} answers WebFinger without a subject")
-        for link in links if isinstance(links, list) else ():
-            if not isinstance(link, dict) or link.get("rel") != "self":
-                continue
-            href = link.get("href")
-            if isinstance(href, str) and is_activity_json(str(link.get("type", ""))):
-                self._client.guard.check_url(href)
-                return subject, href
-        raise BadAnswer(f"{handle} has no ActivityPub actor")
+        if not read.actors:
+            raise BadAnswer(f"{handle} has no ActivityPub actor")
+        self._client.guard.check_url(read.actors[0])
+        return read.handle, read.actors[0]
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,10 +283,12 @@ class Peers:
 
         async def each_hop(hop: str) -> Mapping[str, str]:
             authority = parse_url(hop).authority
+            if self._led_by not in (None, authority) and not self._led.take(str(self._led_by)):
+                raise BudgetSpent(f"{self._led_by} has led to other servers {LED_PER_DAY} times within a day")
             self._budgets.spend(authority)
             if not signed:
                 return {}
-            return await self._sign_get(hop, trial.get(authority) or self._manner(authority))
+            return await self._sign_get(hop, trial.get(authority) or await self._manners.of(authority))
 
         while True:
             left = max(ends_at - asyncio.get_running_loop().time(), 0.001)
@@ -281,59 +296,20 @@ class Peers:
             if not signed:
                 break
             authority = parse_url(answer.url).authority
-            used = trial.get(authority) or self._manner(authority)
+            used = trial.get(authority) or await self._manners.of(authority)
             tried.append(Knock(used, answer.status, answer.headers.get("accept-signature")))
             onward = knocking.onward(tried, key_id=self._key_id, body=False, query="?" in answer.url)
             if onward is None:
                 if len(tried) > 1 and answer.status == 200:
-                    self._learnt(authority, used, tried)
+                    evidence = knocking.evidence(tried)
+                    log.info("another signature was accepted", host=authority, evidence=evidence)
+                    await self._manners.learnt(authority, used, evidence)
                 break
             # From where the redirects led: what is refused there says nothing about the way.
             url, trial = answer.url, {authority: onward}
         if answer.status != 200:
             raise BadAnswer(f"{_shown(answer.url)} answered {answer.status}", status=answer.status)
         return answer
-
-    def _manner(self, authority: str) -> Manner:
-        manner, ends_at = self._manners.get(authority, (knocking.USUAL, float("inf")))
-        return manner if self._monotonic() < ends_at else knocking.USUAL
-
-    def _learnt(self, authority: str, manner: Manner, tried: list[Knock]) -> None:
-        log.info("another signature was accepted", host=authority, evidence=knocking.evidence(tried))
-        self._manners.pop(authority, None)
-        self._manners[authority] = (manner.lasting, self._monotonic() + MANNER_SECONDS)
-        while len(self._manners) > REMEMBERED:
-            self._manners.popitem(last=False)
-
-
-def media_type(content_type: str) -> tuple[str, dict[str, str]]:
-    """The media type, lower case, and its parameters (RFC 9110 section 8.3.1); ("", {}) for what is malformed or has
-    a parameter twice. Substrings decide nothing: `text/html; application/activity+json` is HTML."""
-    match = _ESSENCE.match(content_type)
-    if match is None:
-        return "", {}
-    position, parameters = match.end(), {}
-    while position < len(content_type):
-        parameter = _PARAMETER.match(content_type, position)
-        if parameter is None:
-            return "", {}
-        position = parameter.end()
-        if parameter[1] is None:
-            continue
-        name = parameter[1].lower()
-        if name in parameters:
-            return "", {}
-        parameters[name] = parameter[2] if parameter[3] is None else re.sub(r"\\(.)", r"\1", parameter[3])
-    return match[1].lower(), parameters
-
-
-def is_activity_json(content_type: str) -> bool:
-    """Whether a Content-Type means ActivityPub (section 3.2 there), as Mastodon tells it. Upload folders serve
-    `application/json` and `application/ld+json` alike; only these two were written by a server that means it."""
-    essence, parameters = media_type(content_type)
-    if essence == "application/activity+json":
-        return True
-    return essence == "application/ld+json" and ACTIVITYSTREAMS in parameters.get("profile", "").split()
 
 
 class _NotListed(BadAnswer):
@@ -354,7 +330,11 @@ def _read_actor(read: dict[str, Any]) -> incoming.IncomingActor:
     try:
         return incoming.read_actor(read)
     except Invalid as error:
-        raise BadAnswer(f"{_shown(str(read.get('id')))} is not an actor we can read", detail=str(error)) from None
+        raise _unreadable(read, error) from None
+
+
+def _unreadable(read: dict[str, Any], error: Invalid) -> BadAnswer:
+    return BadAnswer(f"{_shown(str(read.get('id')))} is not an actor we can read", detail=str(error))
 
 
 def peer_of(actor: incoming.IncomingActor, key: incoming.IncomingKey | None = None) -> Peer:
@@ -379,15 +359,14 @@ def peer_of(actor: incoming.IncomingActor, key: incoming.IncomingKey | None = No
 
 
 def _with_key(read: dict[str, Any], key_id: str, bare: dict[str, Any] | None) -> Peer:
-    """The actor in `read` with the key `key_id`, which it must list: whole, or by its id when the key was fetched as
-    a document of its own (`bare`), and then with no other PEM than that one has. (`read_actor` sees to it that keys
-    are the actor's own and live at its origin.)"""
-    listed = [bare if bare is not None and key == key_id else key for key in document.listed(read.get("publicKey"))]
-    actor = _read_actor({**read, "publicKey": listed})
-    for key in actor.keys:
-        if key.id == key_id and (bare is None or key.pem == bare["publicKeyPem"]):
-            return peer_of(actor, key)
-    raise _NotListed(f"{_shown(actor.id)} does not list the key that was used", detail=_shown(key_id))
+    """The actor in `read` with the key `key_id`, which it must list; `bare` is that key as a document of its own."""
+    try:
+        actor, key = incoming.read_key_of(read, key_id, bare)
+    except Invalid as error:
+        raise _unreadable(read, error) from None
+    if key is None:
+        raise _NotListed(f"{_shown(actor.id)} does not list the key that was used", detail=_shown(key_id))
+    return peer_of(actor, key)
 
 
 def _same(one: str, other: str) -> bool:

@@ -27,27 +27,35 @@ class BudgetSpent(NetworkError):
 
 
 class Budgets:
-    """At most `per_minute` requests to one host within any sixty seconds."""
+    """At most so many requests to one host, or on behalf of one, within any `seconds`."""
 
-    def __init__(self, per_minute: int, monotonic: Callable[[], float]) -> None:
-        self._per_minute = per_minute
+    def __init__(self, number: int, monotonic: Callable[[], float], *, seconds: float = 60.0) -> None:
+        self._number = number
+        self._seconds = seconds
         self._monotonic = monotonic
         self._hosts: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def spend(self, host: str) -> None:
-        """Note one request to `host`; raises BudgetSpent when it has had its share."""
+    def take(self, host: str) -> bool:
+        """Note one request; False, and nothing noted, when the host has had its share."""
         now = self._monotonic()
         times = self._hosts.setdefault(host, deque())
         self._hosts.move_to_end(host)
         while len(self._hosts) > REMEMBERED:
             self._hosts.popitem(last=False)
-        while times and times[0] <= now - 60:
+        while times and times[0] <= now - self._seconds:
             times.popleft()
-        if len(times) >= self._per_minute:
-            raise BudgetSpent(
-                f"{host} has been asked {self._per_minute} times within a minute and is left in peace for a while"
-            )
+        if len(times) >= self._number:
+            return False
         times.append(now)
+        return True
+
+    def spend(self, host: str) -> None:
+        """`take`, or raise BudgetSpent."""
+        if not self.take(host):
+            raise BudgetSpent(
+                f"{host} has been asked {self._number} times within {self._seconds:.0f} seconds and is left in peace "
+                "for a while"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,19 @@ class Manner:
         """The same for the next request: a nonce is good once."""
         return self if self.demand is None else replace(self, demand=replace(self.demand, nonce=None))
 
+    @property
+    def kept(self) -> tuple[str, str | None]:
+        """The words by which it is kept in a database, to be `remembered`."""
+        dialect = self.scheme if self.with_query else f"{self.scheme} without the query"
+        return dialect, self.demand.lasting if self.demand else None
+
     def __str__(self) -> str:
-        if self.demand is not None:
-            return f"{self.scheme} as asked"
-        return self.scheme if self.with_query else f"{self.scheme} without the query"
+        return f"{self.scheme} as asked" if self.demand is not None else self.kept[0]
 
 
 USUAL = Manner()
 """What every server of the Fediverse reads."""
+WITHOUT_QUERY = Manner(with_query=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ def onward(tried: Sequence[Knock], *, key_id: str, body: bool = True, query: boo
 
 def remembered(scheme: str | None, asked: str | None) -> Manner:
     """The manner that was kept of a server, as its words in a database say."""
+    if scheme == WITHOUT_QUERY.kept[0]:
+        return WITHOUT_QUERY
     if scheme != "rfc9421":
         return USUAL
     return Manner("rfc9421", next(iter(demands.read(asked)), None))

@@ -65,10 +65,11 @@ _KINDS = {
         _s.quotes, "id post_id uri peer_uri request_uri state url html public at hidden",
         _s.quotes.c.ended_at.is_(None),
     ),
-    "votes": _Kind(_s.votes, "post_id peer_uri choice at"),
-    "approvals": _Kind(_s.approvals, "id post_id uri peer_uri at ended_at"),
+    "votes": _Kind(_s.votes, "post_id peer_uri choice at parked"),
+    "approvals": _Kind(_s.approvals, "id post_id uri peer_uri at ended_at parked"),
     "blocks": _Kind(
-        _s.blocks, "kind subject severity reject_media reject_reports obfuscate comment created_at", person=False
+        _s.blocks, "kind subject actor_uri severity reject_media reject_reports obfuscate comment created_at",
+        person=False,
     ),
     "decisions": _Kind(_s.decisions, "kind reason subject host at", person=False),
     # Never those that came in: an owner does not learn who complained.

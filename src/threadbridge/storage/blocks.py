@@ -7,13 +7,13 @@ allow-list setting) has one rule per subject, and only ever changes its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, insert, or_, select, update
 
-from threadbridge.domain.blocks import EVERYWHERE, Rule, Severity, SubjectKind
+from threadbridge.domain.blocks import EVERYWHERE, Rule, Severity, Somebody, Standing, SubjectKind, judge
 from threadbridge.storage import schema
 from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
@@ -36,6 +36,8 @@ class Entry:
     reject_media: bool = False
     reject_reports: bool = False
     obfuscate: bool = False
+    actor: str | None = field(default=None, compare=False)
+    """Whom the handle that is the subject names, by id, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,11 @@ def about(tx: Tx, subjects: Iterable[str]) -> list[Rule]:
 
 _AT_ONCE = 16
 _PLACES = [f"subject_{number}" for number in range(_AT_ONCE)]
+_ASKED: list[Any] = [bindparam(place) for place in _PLACES]
 _ABOUT = Prepared(
-    lambda _: _rules().where(_b.c.subject.in_([bindparam(place) for place in _PLACES]), _b.c.kind != "keyword")
+    lambda _: _rules().where(or_(_b.c.subject.in_(_ASKED), _b.c.actor_uri.in_(_ASKED)), _b.c.kind != "keyword")
 )
+_WORDED = Prepared(lambda _: select(_b.c.id).where(_b.c.kind == "keyword").limit(1))
 _KEYWORDS = Prepared(
     lambda _: _rules().where(
         _b.c.kind == "keyword", _b.c.account_id.is_(None) | (_b.c.account_id == bindparam("owner"))
@@ -86,12 +90,26 @@ _KEYWORDS = Prepared(
 
 
 def _rules() -> Select[Any]:
-    columns = (_b.c.kind, _b.c.subject, _b.c.severity, _b.c.account_id, _b.c.held_by, _l.c.priority)
+    columns = (_b.c.kind, _b.c.subject, _b.c.severity, _b.c.account_id, _b.c.held_by, _b.c.actor_uri, _l.c.priority)
     return select(*columns).join(_l, _l.c.id == _b.c.list_id, isouter=True)
 
 
 def _rule(row: Row[Any]) -> Rule:
-    return Rule(row.kind, row.subject, row.severity, row.account_id, row.priority, row.held_by)
+    return Rule(row.kind, row.subject, row.severity, row.account_id, row.priority, row.held_by, row.actor_uri)
+
+
+def suspended_hosts(tx: Tx, hosts: Iterable[str], account_id: int | None = None) -> set[str]:
+    """Those of these hosts which the operator has suspended, or the owner of this account."""
+    asked = {host: Somebody(None, host) for host in hosts}
+    rules = about(tx, [subject for somebody in asked.values() for subject in somebody.subjects()])
+    return {
+        host for host, somebody in asked.items() if judge(rules, somebody, account_id).standing is Standing.SUSPENDED
+    }
+
+
+def any_keywords(tx: Tx) -> bool:
+    """Whether anybody holds a rule about words at all."""
+    return _WORDED.first(tx) is not None
 
 
 def keywords(tx: Tx, account_id: int | None) -> list[Rule]:
@@ -122,12 +140,26 @@ def put(
             }  # fmt: skip
             if known is None:
                 of = {"held_by": held_by, "account_id": account_id, "list_id": list_id, "created_at": tx.now}
-                tx.execute(insert(_b).values(kind=entry.kind, subject=entry.subject, **of, **values))
+                named = {"kind": entry.kind, "subject": entry.subject, "actor_uri": entry.actor}
+                tx.execute(insert(_b).values(**named, **of, **values))
             elif _entry(known) != entry:
                 tx.execute(update(_b).where(_b.c.id == known.id).values(**values))
             if known is None or known.severity != entry.severity:
                 changed.append(entry)
     return changed
+
+
+def pin(tx: Tx, subject: str, actor_uri: str) -> bool:
+    """Write down whose handle (`@user@host`) this is, in every rule about it where that is not known yet; False if
+    there is none. Changing the handle helps nobody from then on."""
+    unknown = (_b.c.kind == "actor", _b.c.subject == subject, _b.c.actor_uri.is_(None))
+    return bool(tx.execute(update(_b).where(*unknown).values(actor_uri=actor_uri)).rowcount)
+
+
+def pinned(tx: Tx, subject: str) -> set[str]:
+    """Whose handle this is according to the rules about it."""
+    whose = select(_b.c.actor_uri).where(_b.c.subject == subject, _b.c.actor_uri.is_not(None))
+    return set(tx.execute(whose).scalars())
 
 
 def remove(tx: Tx, held_by: str, kind: SubjectKind, subject: str) -> bool:
@@ -170,6 +202,7 @@ def _entry(row: Row[Any]) -> Entry:
         reject_media=row.reject_media,
         reject_reports=row.reject_reports,
         obfuscate=row.obfuscate,
+        actor=row.actor_uri,
     )
 
 

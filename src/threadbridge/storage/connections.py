@@ -124,7 +124,9 @@ def release_read(tx: Tx, account_id: int, *, due_at: datetime | None = None) -> 
     """Let workers read it again, at once or at `due_at`."""
     j = schema.jobs
     due = due_at or tx.now
-    tx.execute(update(j).where(j.c.kind == READ, j.c.key == str(account_id)).values(leased_until=None, due_at=due))
+    # What was asked for meanwhile was this.
+    free = {"leased_until": None, "due_at": due, "asked_again": None, "asked_arguments": None}
+    tx.execute(update(j).where(j.c.kind == READ, j.c.key == str(account_id)).values(free))
 
 
 def lock(tx: Tx, account_id: int) -> None:
@@ -153,8 +155,6 @@ def speak_from_now(tx: Tx, account_id: int) -> None:
     resumed = tx.execute(update(_c).where(_c.c.account_id == account_id).values(speaks_since=tx.now))
     if resumed.rowcount:
         jobs.add(tx, READ, str(account_id), {"account": account_id})
-        # A worker that saw the pause a moment ago is about to drop the job: with another lease it cannot.
-        hold_read(tx, account_id, 0)
 
 
 def history_again(tx: Tx, account_id: int) -> None:
@@ -188,3 +188,9 @@ def bring_reads_forward(tx: Tx) -> None:
 
 def count_in_trouble(tx: Tx) -> int:
     return int(tx.execute(select(func.count()).select_from(_c).where(_c.c.trouble.is_not(None))).scalar_one())
+
+
+def graph_urls(tx: Tx) -> list[str]:
+    """Where the connected accounts are read, each address once."""
+    c = schema.connections
+    return list(tx.execute(select(c.c.graph_url).distinct().order_by(c.c.graph_url)).scalars())

@@ -6,7 +6,6 @@ changes the rows it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -150,13 +149,19 @@ def end_some_of(tx: Tx, peer_uri: str, *, cause: str, before: datetime, limit: i
     return len(accounts)
 
 
-def carry(tx: Tx, peer_uri: str, target: str) -> int:
-    """A follower has moved: every follow of theirs points to where they live now, and goes on until their Follow
-    comes from there. Returns how many."""
+def carry(tx: Tx, account_id: int, peer_uri: str, target: str) -> bool:
+    """A follower has moved: their follow of an account points to where they live now, and goes on until their Follow
+    comes from there. False if they do not follow it."""
     f = schema.followers
-    return tx.execute(
-        update(f).where(f.c.peer_uri == peer_uri, f.c.ended_at.is_(None)).values(carried_to=target)
-    ).rowcount
+    present = (f.c.account_id == account_id, f.c.peer_uri == peer_uri, f.c.ended_at.is_(None))
+    return bool(tx.execute(update(f).where(*present).values(carried_to=target)).rowcount)
+
+
+def removed(tx: Tx, account_id: int, peer_uri: str) -> bool:
+    """Whether the owner removed somebody from the followers, and they have not followed anew."""
+    f = schema.followers
+    sent_away = (f.c.account_id == account_id, f.c.peer_uri == peer_uri, f.c.ended_by == "removed")
+    return tx.execute(select(f.c.id).where(*sent_away)).first() is not None
 
 
 # What somebody did after having moved does not undo that they were let in; what the owner did does.
@@ -215,22 +220,3 @@ def page(tx: Tx, account_id: int, *, limit: int, before_id: int | None = None) -
         query = query.where(f.c.id < before_id)
     rows = tx.execute(query.order_by(f.c.id.desc()).limit(limit))
     return [(row.id, Follower(row.peer_uri, row.handle, row.name, row.url, row.since)) for row in rows]
-
-
-def everyone(tx: Tx, account_id: int) -> Iterator[Follower]:
-    """Every present follower, oldest first, in constant memory (exports)."""
-    f, p = schema.followers, schema.peers
-    last = 0
-    while True:
-        rows = tx.execute(
-            select(f.c.id, f.c.peer_uri, f.c.since, p.c.handle, p.c.name, p.c.url)
-            .join(p, p.c.uri == f.c.peer_uri)
-            .where(f.c.account_id == account_id, f.c.ended_at.is_(None), f.c.id > last)
-            .order_by(f.c.id)
-            .limit(_CHUNK)
-        ).all()
-        for row in rows:
-            yield Follower(row.peer_uri, row.handle, row.name, row.url, row.since)
-        if len(rows) < _CHUNK:
-            return
-        last = rows[-1].id

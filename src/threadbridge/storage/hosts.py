@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, case, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, or_, select, update
 
 from threadbridge.storage import decisions, jobs, schema
 from threadbridge.storage.store import Tx
@@ -21,6 +21,7 @@ _d, _h = schema.deliveries, schema.hosts
 WAKE = "wake"
 """The kind of job that lets everything go that waited for a host; its key is made of the host."""
 _SCHEME_FOR = timedelta(days=30)
+_KNOWN_FOR = timedelta(days=90)
 
 
 def reached(tx: Tx, host: str, *, asked_until: datetime | None = None) -> None:
@@ -72,11 +73,14 @@ def failures(tx: Tx, of: Iterable[str]) -> dict[str, int]:
     return {row.host: row.failures for row in rows}
 
 
-def heard_from(tx: Tx, host: str) -> None:
-    """A verified request came from a host: it is awake."""
+def heard_from(tx: Tx, host: str, *, only_known: bool = False) -> None:
+    """A verified request came from a host: it is awake. `only_known`: one that we have never dealt with is not
+    written down for it."""
     seen = tx.execute(
         select(_h.c.last_heard_at, _h.c.held_until, _h.c.failing_since).where(_h.c.host == host)
     ).first()
+    if seen is None and only_known:
+        return
     heard_at = seen.last_heard_at if seen is not None else None
     news: dict[str, datetime | None] = {"last_heard_at": tx.now}
     if seen is not None and seen.held_until is not None and (heard_at is None or heard_at < seen.failing_since):
@@ -87,6 +91,22 @@ def heard_from(tx: Tx, host: str) -> None:
         # At most one write a minute for a busy host.
         return
     tx.execute(tx.insert(_h).values(host=host, **news).on_conflict_do_update(index_elements=["host"], set_=news))
+
+
+def forget_some(tx: Tx, *, limit: int = 500) -> bool:
+    """Forget some hosts with which there was nothing for ninety days: no word, no delivery, no trouble; nothing waits
+    for them and nobody there follows. False when there is none. (Anybody can have a name written down here.)"""
+    f, p = schema.followers, schema.peers
+    silent = [
+        or_(moment.is_(None), moment < bindparam(None, tx.now - _KNOWN_FOR, moment.type))
+        for moment in (_h.c.last_heard_at, _h.c.last_delivered_at, _h.c.failing_since, _h.c.scheme_at, _h.c.get_at)
+    ]
+    kept = [or_(until.is_(None), until < bindparam(None, tx.now, until.type))
+            for until in (_h.c.held_until, _h.c.asked_until)]  # fmt: skip
+    follows = exists().where(p.c.host == _h.c.host, f.c.peer_uri == p.c.uri, f.c.ended_at.is_(None)).correlate(_h)
+    waits = exists().where(schema.waiting, _d.c.host == _h.c.host).correlate(_h)
+    some = select(_h.c.host).where(*silent, *kept, ~follows, ~waits).limit(limit)
+    return bool(tx.execute(delete(_h).where(_h.c.host.in_(some))).rowcount)
 
 
 def _was_held(tx: Tx, host: str) -> bool:
@@ -117,6 +137,13 @@ def bring_forward(tx: Tx, host: str, limit: int = 500) -> bool:
     return bool(moved.rowcount)
 
 
+def rests_until(tx: Tx, host: str) -> datetime | None:
+    """Until when nothing is to be sent to a host; None when something may be."""
+    row = tx.execute(select(_h.c.held_until, _h.c.asked_until).where(_h.c.host == host)).first()
+    until = max((moment for moment in row or () if moment is not None), default=None)
+    return until if until is not None and until > tx.now else None
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A kind of signature that a host accepted: the scheme, what its Accept-Signature had asked for (as a header),
@@ -145,3 +172,22 @@ def remember_scheme(tx: Tx, host: str, taken: Taken) -> None:
         .values(scheme=taken.scheme, scheme_at=tx.now, scheme_asked=taken.asked, scheme_evidence=taken.evidence)
     )
     decisions.write(tx, "signature", taken.evidence or taken.scheme, subject=host, host=host)
+
+
+def taken_of_documents(tx: Tx, host: str) -> Taken | None:
+    """What a host accepted when a document was asked for, where that was learnt not too long ago."""
+    row = tx.execute(
+        select(_h.c.get_manner, _h.c.get_asked, _h.c.get_evidence).where(
+            _h.c.host == host, _h.c.get_manner.is_not(None), _h.c.get_at > tx.now - _SCHEME_FOR
+        )
+    ).first()
+    return Taken(row.get_manner, row.get_asked, row.get_evidence) if row is not None else None
+
+
+def remember_for_documents(tx: Tx, host: str, taken: Taken) -> None:
+    """Keep what kind of signature a host has accepted when a document was asked for, for thirty days."""
+    learnt = {
+        "get_manner": taken.scheme, "get_at": tx.now, "get_asked": taken.asked, "get_evidence": taken.evidence,
+    }  # fmt: skip
+    tx.execute(tx.insert(_h).values(host=host, **learnt).on_conflict_do_update(index_elements=["host"], set_=learnt))
+    decisions.write(tx, "signature", f"documents: {taken.evidence or taken.scheme}", subject=host, host=host)

@@ -2,7 +2,8 @@
 
 Rule: a job is added in the transaction that made it necessary. Whoever takes it holds a lease with a fencing number:
 finishing works only with the number under which it was taken, so a worker that was thought dead cannot undo what its
-successor did. `(kind, key)` is unique: asking twice for the same work is asking once.
+successor did. `(kind, key)` is unique: asking twice for the same work is asking once, until somebody has begun. What
+is asked for then is done anew afterwards, since the one who is at it may have looked already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Insert, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Insert, and_, bindparam, case, delete, func, or_, select, update
 
 from threadbridge.storage import schema
 from threadbridge.storage.prepared import InsertInto, Prepared
@@ -37,29 +38,53 @@ class Job:
 
 
 def add(
-    tx: Tx, kind: str, key: str, arguments: Mapping[str, Any] | None = None, *, due_at: datetime | None = None
+    tx: Tx,
+    kind: str,
+    key: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    due_at: datetime | None = None,
+    anew: bool = True,
 ) -> None:
     """Ask for work at or after `due_at` (now). If it is asked for already, the earlier time holds; a job that had
-    failed is tried anew."""
+    failed is tried anew. One that is being done is done once more, at `due_at`, with these arguments, unless `anew`
+    is False: then whoever does it looks for what came meanwhile."""
     text = json.dumps(dict(arguments or {}))
-    _ADD.run(tx, kind=kind, key=key, arguments=text, due_at=due_at or tx.now, created_at=tx.now)
+    asking = _ADD if anew else _ADD_UNLESS_HELD
+    asking.run(tx, kind=kind, key=key, arguments=text, due_at=due_at or tx.now, created_at=tx.now)
 
 
-def _adding(insert: InsertInto) -> Insert:
+_held = _j.c.leased_until.is_not(None)
+
+
+def _adding(insert: InsertInto, *, anew: bool) -> Insert:
     asked = insert(_j)
+    new = asked.excluded
+    # Due already and not begun: nothing is early enough to be earlier, and what it is about is said anew.
+    counts = or_(_j.c.due_at > new.due_at, new.due_at <= new.created_at, _j.c.failed_at.is_not(None))
     return asked.on_conflict_do_update(
         index_elements=["kind", "key"],
         set_={
-            "due_at": asked.excluded.due_at,
-            "arguments": asked.excluded.arguments,
+            "due_at": case(
+                (_held, _j.c.due_at),
+                (and_(_j.c.failed_at.is_(None), _j.c.due_at < new.due_at), _j.c.due_at),
+                else_=new.due_at,
+            ),
+            "arguments": case((_held, _j.c.arguments), else_=new.arguments),
             "failed_at": None,
-            "attempts": 0,
+            "attempts": case((_held, _j.c.attempts), else_=0),
+            "asked_again": case(
+                (and_(_held, _j.c.asked_again < new.due_at), _j.c.asked_again), (_held, new.due_at), else_=None
+            ),
+            "asked_arguments": case((_held, new.arguments), else_=None),
         },
-        where=or_(_j.c.due_at > asked.excluded.due_at, _j.c.failed_at.is_not(None)),
+        where=or_(_held, counts) if anew else and_(_j.c.leased_until.is_(None), counts),
     )
 
 
-_ADD = Prepared(_adding, ["kind", "key", "arguments", "due_at", "created_at"])
+_COLUMNS = ["kind", "key", "arguments", "due_at", "created_at"]
+_ADD = Prepared(lambda insert: _adding(insert, anew=True), _COLUMNS)
+_ADD_UNLESS_HELD = Prepared(lambda insert: _adding(insert, anew=False), _COLUMNS)
 
 
 def key_of(text: str) -> str:
@@ -129,27 +154,49 @@ def progress(tx: Tx, job: Job, arguments: Mapping[str, Any]) -> bool:
 
 
 def finish(tx: Tx, job: Job) -> bool:
-    """The work is done: the row goes. False if the lease was lost (somebody else does it now)."""
-    done = tx.execute(delete(_j).where(_j.c.id == job.id, _j.c.lease == job.lease))
-    return bool(done.rowcount)
+    """The work is done: the row goes, unless it was asked for again meanwhile. False if the lease was lost (somebody
+    else does it now)."""
+    mine = and_(_j.c.id == job.id, _j.c.lease == job.lease)
+    if tx.execute(delete(_j).where(mine, _j.c.asked_again.is_(None))).rowcount:
+        return True
+    return _let_go(tx, job, due_at=_j.c.asked_again, attempts=0, reason=None)
 
 
 def put_off(tx: Tx, job: Job, due_at: datetime, *, reason: str | None = None) -> None:
     """Try again later."""
-    tx.execute(
-        update(_j)
-        .where(_j.c.id == job.id, _j.c.lease == job.lease)
-        .values(due_at=due_at, leased_until=None, attempts=_j.c.attempts + 1, reason=reason)
-    )
+    attempts = case((_j.c.asked_again.is_(None), _j.c.attempts + 1), else_=0)
+    _let_go(tx, job, due_at=_sooner(due_at), attempts=attempts, reason=reason)
+
+
+def wait(tx: Tx, job: Job, due_at: datetime, *, reason: str) -> None:
+    """Nothing was tried: it is not the time for it."""
+    _let_go(tx, job, due_at=due_at, attempts=_j.c.attempts, reason=reason)
 
 
 def again(tx: Tx, job: Job, due_at: datetime) -> None:
-    """A job that repeats for ever: done for now, next at `due_at`."""
-    tx.execute(
+    """A job that repeats for ever: done for now, next at `due_at`, or when it was asked for again."""
+    _let_go(tx, job, due_at=_sooner(due_at), attempts=0, reason=None)
+
+
+def _sooner(due_at: datetime) -> ColumnElement[Any]:
+    wanted = bindparam(None, due_at, _j.c.due_at.type)
+    return case((_j.c.asked_again < wanted, _j.c.asked_again), else_=wanted)
+
+
+def _let_go(tx: Tx, job: Job, **values: Any) -> bool:
+    """Nobody holds it any more; what was asked for meanwhile is what is to be done next."""
+    let_go = tx.execute(
         update(_j)
         .where(_j.c.id == job.id, _j.c.lease == job.lease)
-        .values(due_at=due_at, leased_until=None, attempts=0, reason=None)
+        .values(
+            leased_until=None,
+            arguments=func.coalesce(_j.c.asked_arguments, _j.c.arguments),
+            asked_again=None,
+            asked_arguments=None,
+            **values,
+        )
     )
+    return bool(let_go.rowcount)
 
 
 def drop(tx: Tx, kind: str, key: str) -> None:
@@ -158,12 +205,13 @@ def drop(tx: Tx, kind: str, key: str) -> None:
 
 
 def give_up(tx: Tx, job: Job, reason: str) -> None:
-    """Stop trying; the row stays, with the reason, for the operator."""
-    tx.execute(
-        update(_j)
-        .where(_j.c.id == job.id, _j.c.lease == job.lease)
-        .values(failed_at=tx.now, leased_until=None, reason=reason)
-    )
+    """Stop trying; the row stays, with the reason, for the operator. If it was asked for again meanwhile it is tried
+    anew instead, as it would be if it had been asked for a moment later."""
+    anew = _j.c.asked_again.is_not(None)
+    failed_at = case((anew, None), else_=bindparam(None, tx.now, _j.c.failed_at.type))
+    due_at = func.coalesce(_j.c.asked_again, _j.c.due_at)
+    attempts = case((anew, 0), else_=_j.c.attempts)
+    _let_go(tx, job, due_at=due_at, attempts=attempts, failed_at=failed_at, reason=reason)
 
 
 def summary(tx: Tx) -> dict[str, int]:

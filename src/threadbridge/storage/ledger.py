@@ -1,8 +1,10 @@
 """The ledger: activities as said, and one delivery per activity and inbox.
 
 Rule: a delivery is written once, in order of its object, and only ever moves from 'waiting' to one of its ends, with
-a reason in words; nothing is removed. Who may send it when is decided in `turns`, what is known of its host in
-`hosts`.
+a reason in words; nothing is removed. None is written to a server that the operator, or the owner of the account, has
+suspended: it is asked here, under everybody who says something, about the inbox's server (whoever is suspended gets
+nothing through somebody else's address either). Who may send it when is decided in `turns`, what is known of its host
+in `hosts`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import Integer, and_, bindparam, func, select, update
 
-from threadbridge.storage import hosts, schema
+from threadbridge.storage import blocks, hosts, schema
 from threadbridge.storage.hosts import Taken
 from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
@@ -57,6 +59,8 @@ class Settled:
     """Their Retry-After: nothing is sent there before."""
     taken: Taken | None = None
     """The kind of signature that was accepted, when it is not the one remembered."""
+    sent: bool = True
+    """False when nothing went out, which says nothing of the host."""
 
 
 _SAY = Prepared(
@@ -100,6 +104,8 @@ def add_activity(
 
 def address(tx: Tx, *, activity_id: int, account_id: int, order_key: str, inbox: str, host: str, lane: int) -> None:
     """`add_deliveries` for an activity about no post that goes to one inbox, at once."""
+    if blocks.suspended_hosts(tx, [host], account_id):
+        return
     _ADDRESS.run(
         tx,
         activity_id=activity_id,
@@ -128,6 +134,12 @@ def number_of(tx: Tx, uri: str) -> int:
     return number
 
 
+def by_uri(tx: Tx, uri: str) -> Activity | None:
+    """The activity with this id, if it has been said."""
+    number = tx.execute(select(_a.c.id).where(_a.c.uri == uri)).scalar_one_or_none()
+    return activity(tx, number) if number is not None else None
+
+
 def activities(tx: Tx, activity_ids: Sequence[int]) -> list[Activity]:
     """The activities with these numbers."""
     rows = tx.execute(select(_a).where(_a.c.id.in_(activity_ids)))
@@ -139,10 +151,18 @@ def mark_fanned_out(tx: Tx, activity_id: int) -> None:
 
 
 def add_deliveries(
-    tx: Tx, said: Activity, inboxes: Iterable[tuple[str, str]], *, lane: int, due_at: datetime | None = None
+    tx: Tx,
+    said: Activity,
+    inboxes: Iterable[tuple[str, str]],
+    *,
+    lane: int,
+    due_at: datetime | None = None,
+    suspended_too: bool = False,
 ) -> int:
-    """One waiting row per (inbox, host); an inbox that has one for this activity gets no second. Returns how many
-    are new."""
+    """One waiting row per (inbox, host); an inbox that has one for this activity gets no second, and a suspended
+    server none, unless it is to hear this too. Returns how many are new."""
+    wanted = list(inboxes)
+    shut = set() if suspended_too else blocks.suspended_hosts(tx, {host for _, host in wanted}, said.account_id)
     rows = [
         {
             "activity_id": said.id,
@@ -156,7 +176,8 @@ def add_deliveries(
             "due_at": due_at or tx.now,
             "created_at": tx.now,
         }
-        for inbox, host in inboxes
+        for inbox, host in wanted
+        if host not in shut
     ]
     added = 0
     for start in range(0, len(rows), 500):
@@ -229,7 +250,8 @@ def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
     )
     by_host: dict[str, list[Settled]] = {}
     for outcome in outcomes:
-        by_host.setdefault(outcome.host, []).append(outcome)
+        if outcome.sent:
+            by_host.setdefault(outcome.host, []).append(outcome)
     for host, theirs in by_host.items():
         asked_until = max((outcome.asked_until for outcome in theirs if outcome.asked_until), default=None)
         latest = theirs[-1]

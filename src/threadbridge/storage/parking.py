@@ -1,4 +1,5 @@
-"""What a rule cuts, put aside: followers, reactions, replies, mentions, quotes, deliveries.
+"""What a rule cuts, put aside: followers and who asks to follow, reactions, votes, replies and what let them through,
+mentions, quotes, deliveries.
 
 Rule: nothing is lost by a rule. What it ends bears a mark that only the rule's end takes away, so that everything
 comes back as it was; what somebody ended themselves (or was deleted) never does. Figures are kept in the same
@@ -19,10 +20,12 @@ from threadbridge.storage.store import Tx
 
 SUSPENDED = "suspended"
 LIMITED = "limited"
-"""The marks: in `followers.ended_by`, `reactions.parked`, and `hidden` of `replies`, `mentions` and `quotes`."""
+"""The marks: in `followers.ended_by` and `follow_requests.outcome`, `parked` of `reactions`, `votes` and `approvals`,
+`hidden` of `replies`, `mentions` and `quotes`."""
 
 _d, _f, _p, _r, _a = schema.deliveries, schema.followers, schema.peers, schema.reactions, schema.replies
-_m, _q = schema.mentions, schema.quotes
+_m, _q, _v = schema.mentions, schema.quotes, schema.votes
+_w, _o = schema.follow_requests, schema.approvals
 _FIGURES = {"like": schema.posts.c.likes_count, "announce": schema.posts.c.shares_count}
 
 
@@ -58,8 +61,12 @@ def met(tx: Tx, kind: str, subject: str, *, after: str = "", limit: int = 200) -
     """People elsewhere whom a rule about `subject` may concern, by id; everybody when it is about everywhere."""
     query = select(_p.c.uri, _p.c.host, _p.c.handle).where(_p.c.uri > after, _p.c.gone_at.is_(None))
     if kind == "actor":
-        handle = func.lower(_p.c.handle) == subject.removeprefix("@")
-        query = query.where(or_(_p.c.uri == subject, handle) if subject.startswith("@") else _p.c.uri == subject)
+        if subject.startswith("@"):
+            # Whoever bears the handle now, and whose it was when a rule was made about it.
+            whose = select(schema.blocks.c.actor_uri).where(schema.blocks.c.subject == subject)
+            query = query.where(or_(func.lower(_p.c.handle) == subject.removeprefix("@"), _p.c.uri.in_(whose)))
+        else:
+            query = query.where(_p.c.uri == subject)
     elif subject != "*":
         query = query.where(_under(_p.c.host, subject))
     return [Met(row.uri, row.host, row.handle) for row in tx.execute(query.order_by(_p.c.uri).limit(limit))]
@@ -96,6 +103,33 @@ def reactions(tx: Tx, uris: Sequence[str]) -> list[Tie]:
         )
     )
     return [Tie(r.id, r.account_id, r.peer_uri, r.parked, post_id=r.post_id, kind=r.kind) for r in rows]
+
+
+def requests(tx: Tx, uris: Sequence[str]) -> list[Tie]:
+    """Who of these people waits for an owner's yes, and whose waiting is put aside."""
+    there = or_(_w.c.ended_at.is_(None), _w.c.outcome == SUSPENDED)
+    rows = tx.execute(
+        select(_w.c.id, _w.c.account_id, _w.c.peer_uri, _w.c.outcome).where(_w.c.peer_uri.in_(uris), there)
+    )
+    return [Tie(row.id, row.account_id, row.peer_uri, row.outcome) for row in rows]
+
+
+def votes(tx: Tx, uris: Sequence[str]) -> list[Tie]:
+    """Votes of these people, those that are put aside too."""
+    columns = (_v.c.id, _v.c.account_id, _v.c.peer_uri, _v.c.parked, _v.c.post_id)
+    rows = tx.execute(select(*columns).where(_v.c.peer_uri.in_(uris)))
+    return [Tie(row.id, row.account_id, row.peer_uri, row.parked, post_id=row.post_id) for row in rows]
+
+
+def approvals(tx: Tx, uris: Sequence[str]) -> list[Tie]:
+    """What lets answers of these people through and has not ended, also while it is put aside; `kind` is the mark of
+    the answer itself."""
+    columns = (_o.c.id, _o.c.account_id, _o.c.peer_uri, _o.c.parked, _o.c.post_id, _o.c.uri, _a.c.hidden)
+    held = select(*columns).join(_a, _a.c.uri == _o.c.uri, isouter=True)
+    rows = tx.execute(held.where(_o.c.peer_uri.in_(uris), _o.c.ended_at.is_(None)))
+    return [
+        Tie(r.id, r.account_id, r.peer_uri, r.parked, post_id=r.post_id, kind=r.hidden or "", uri=r.uri) for r in rows
+    ]
 
 
 def replies(tx: Tx, uris: Sequence[str]) -> list[Tie]:
@@ -174,6 +208,25 @@ def take_back_follow(tx: Tx, tie: Tie) -> None:
         touch(tx, tie.account_id, figures_only=True)
 
 
+def mark_request(tx: Tx, tie: Tie, mark: str | None) -> None:
+    """Nobody is asked about somebody suspended; they wait again when `mark` is None."""
+    values = {"outcome": mark, "ended_at": tx.now if mark else None}
+    tx.execute(update(_w).where(_w.c.id == tie.id).values(**values))
+
+
+def mark_vote(tx: Tx, tie: Tie, mark: str | None) -> None:
+    """A vote does not count, or counts again when `mark` is None."""
+    tx.execute(update(_v).where(_v.c.id == tie.id).values(parked=mark))
+    touch(tx, tie.account_id, figures_only=True)
+
+
+def mark_approval(tx: Tx, tie: Tie, mark: str | None) -> None:
+    """What let an answer through is not there, or again when `mark` is None."""
+    tx.execute(update(_o).where(_o.c.id == tie.id).values(parked=mark))
+    # At once: what has its address looks whether it holds.
+    touch(tx, tie.account_id)
+
+
 def mark_reaction(tx: Tx, tie: Tie, mark: str | None) -> None:
     """Put a reaction aside, or back when `mark` is None."""
     values: dict[str, Any] = {"parked": mark}
@@ -213,6 +266,9 @@ def mark_quote(tx: Tx, tie: Tie, mark: str | None) -> None:
     """Hide a quote, or show it again when `mark` is None."""
     tx.execute(update(_q).where(_q.c.id == tie.id).values(hidden=mark))
     quotes.recount(tx, tie.account_id, tie.post_id)
+    if SUSPENDED in (mark, tie.mark):
+        # Its authorization goes, or comes back, with it.
+        touch(tx, tie.account_id)
 
 
 def show(tx: Tx, account_id: int, uri: str) -> bool:
@@ -272,10 +328,12 @@ def waiting_hosts(tx: Tx, account_id: int | None = None) -> list[str]:
 
 
 def recall(tx: Tx, hosts: Iterable[str], reason: str, account_id: int | None = None) -> int:
-    """End what waits for these hosts (from one account): it is not sent any more. Returns how many."""
+    """End what waits for these hosts (from one account): it is not sent any more, but for what a deleted account has
+    to say last. Returns how many."""
+    gone = select(schema.accounts.c.id).where(schema.accounts.c.state == "gone")
     ended = 0
     for host in hosts:
-        which = [schema.waiting, _d.c.host == host]
+        which = [schema.waiting, _d.c.host == host, _d.c.account_id.not_in(gone)]
         if account_id is not None:
             which.append(_d.c.account_id == account_id)
         done = update(_d).where(*which).values(state="refused", ended_at=tx.now, reason=reason, leased_until=None)
@@ -288,30 +346,41 @@ def recall(tx: Tx, hosts: Iterable[str], reason: str, account_id: int | None = N
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one account has from one server: present followers, reactions, replies that are shown."""
+    """What one account has from one server: present followers, reactions; replies, mentions and quotes that are
+    shown; votes that count; people who wait to follow."""
 
     account_id: int
     host: str
     followers: int
     reactions: int
     replies: int
+    mentions: int
+    quotes: int
+    votes: int
+    requests: int
 
 
 def ties_by_host(tx: Tx) -> list[Cut]:
     """Everything present, by account and server."""
     found: dict[tuple[int, str], list[int]] = {}
-    for place, (table, present) in enumerate(
-        ((_f, _f.c.ended_at.is_(None)), (_r, _r.c.undone_at.is_(None)),
-         (_a, _a.c.deleted_at.is_(None) & _a.c.hidden.is_(None)))
-    ):  # fmt: skip
+    present = (
+        (_f, _f.c.ended_at.is_(None)),
+        (_r, _r.c.undone_at.is_(None)),
+        (_a, _a.c.deleted_at.is_(None) & _a.c.hidden.is_(None)),
+        (_m, _m.c.deleted_at.is_(None) & _m.c.hidden.is_(None)),
+        (_q, _q.c.ended_at.is_(None) & _q.c.hidden.is_(None)),
+        (_v, _v.c.parked.is_(None)),
+        (_w, _w.c.ended_at.is_(None)),
+    )
+    for place, (table, there) in enumerate(present):
         rows = tx.execute(
             select(table.c.account_id, _p.c.host, func.count().label("n"))
             .join(_p, _p.c.uri == table.c.peer_uri)
-            .where(present)
+            .where(there)
             .group_by(table.c.account_id, _p.c.host)
         )
         for row in rows:
-            found.setdefault((row.account_id, row.host), [0, 0, 0])[place] = row.n
+            found.setdefault((row.account_id, row.host), [0] * len(present))[place] = row.n
     return [Cut(account_id, host, *numbers) for (account_id, host), numbers in sorted(found.items())]
 
 

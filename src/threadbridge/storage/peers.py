@@ -112,6 +112,15 @@ def known(tx: Tx, uri: str) -> bool:
     return _KNOWN.first(tx, named=uri) is not None
 
 
+_HANDLE = Prepared(lambda _: select(_p.c.handle).where(_p.c.uri == bindparam("named"), _p.c.gone_at.is_(None)))
+
+
+def handle_of(tx: Tx, uri: str) -> str:
+    """The address (`user@host`) of an actor as its server said last; empty if we have not met."""
+    row = _HANDLE.first(tx, named=uri)
+    return str(row.handle) if row is not None else ""
+
+
 def uri_of_handle(tx: Tx, handle: str) -> str | None:
     """The id of the actor with this address (`user@host`), if we have met; of several the one heard of last."""
     p = schema.peers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Row, Select, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
 
 from threadbridge.domain.people import Quote, QuoteState
 from threadbridge.storage import schema
@@ -131,6 +131,14 @@ def end_of_peer(tx: Tx, peer_uri: str) -> None:
         end(tx, _quote(row))
 
 
+def undecided_from(tx: Tx, host: str, since: datetime) -> int:
+    """How many posts of a server's people wait for an owner, or quote since a time without having asked."""
+    people = schema.peers
+    undecided = or_(_q.c.state == "waiting", and_(_q.c.state == "unasked", _q.c.at > since))
+    mine = select(func.count()).select_from(_q.join(people, people.c.uri == _q.c.peer_uri))
+    return int(tx.execute(mine.where(people.c.host == host, undecided, _q.c.ended_at.is_(None))).scalar_one())
+
+
 def recount(tx: Tx, account_id: int, post_id: int) -> None:
     """Count anew who quotes a post."""
     counted = (
@@ -145,8 +153,10 @@ def recount(tx: Tx, account_id: int, post_id: int) -> None:
 def page(
     tx: Tx, account_id: int, *, limit: int, before_id: int | None = None, waiting_only: bool = False
 ) -> list[Quote]:
-    """Quotes of all of an account's posts that have not ended and are not hidden, latest first."""
-    query = _quotes().where(_q.c.account_id == account_id, _shown)
+    """Quotes of all of an account's posts that have not ended, latest first; of those that are hidden only what waits
+    for the owner, because its author is limited."""
+    asked = _q.c.ended_at.is_(None) & (_q.c.hidden == "limited") & (_q.c.state == "waiting")
+    query = _quotes().where(_q.c.account_id == account_id, _shown | asked)
     if before_id is not None:
         query = query.where(_q.c.id < before_id)
     if waiting_only:
@@ -158,6 +168,11 @@ def of_post(tx: Tx, post_id: int, *, limit: int = 50) -> list[Quote]:
     """Quotes of one post that have not ended and are not hidden, oldest first."""
     query = _quotes().where(_q.c.post_id == post_id, _shown)
     return [_quote(row) for row in tx.execute(query.order_by(_q.c.id).limit(limit))]
+
+
+def parked(tx: Tx, number: int) -> bool:
+    """Whether a rule of ours has a quote suspended; then its authorization is not there."""
+    return tx.execute(select(_q.c.id).where(_q.c.id == number, _q.c.hidden == "suspended")).first() is not None
 
 
 def by_posts(tx: Tx, post_ids: Collection[int]) -> dict[int, Quote]:

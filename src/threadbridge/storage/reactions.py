@@ -6,7 +6,6 @@ the rows it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Column, Row, Select, bindparam, select, update
@@ -171,18 +170,3 @@ def page(
     if kind is not None:
         query = query.where(r.c.kind == kind)
     return [(row.id, _reaction(row)) for row in tx.execute(query.order_by(r.c.id.desc()).limit(limit))]
-
-
-def everyone(tx: Tx, account_id: int) -> Iterator[Reaction]:
-    """Every counted like and boost, oldest first, in constant memory (exports)."""
-    r = schema.reactions
-    last = 0
-    while True:
-        rows = tx.execute(
-            _reactions().where(r.c.account_id == account_id, r.c.id > last).order_by(r.c.id).limit(_CHUNK)
-        ).all()
-        for row in rows:
-            yield _reaction(row)
-        if len(rows) < _CHUNK:
-            return
-        last = rows[-1].id

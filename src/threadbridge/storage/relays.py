@@ -43,6 +43,12 @@ def by_actor(tx: Tx, actor_uri: str) -> Relay | None:
     return _one(tx, _r.c.actor_uri == actor_uri, _r.c.state.in_(["waiting", "accepted"]))
 
 
+def is_accepted(tx: Tx, actor_uri: str) -> bool:
+    """Whether this is the actor of a relay that has let us in."""
+    found = by_actor(tx, actor_uri)
+    return found is not None and found.state == "accepted"
+
+
 def set_state(tx: Tx, address: str, state: str, *, actor_uri: str | None = None) -> None:
     """What became of it; the actor is kept when it is learnt."""
     learnt = {"actor_uri": actor_uri} if actor_uri is not None else {}

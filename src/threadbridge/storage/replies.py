@@ -6,7 +6,7 @@ changes the rows it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,12 +61,13 @@ def add(tx: Tx, account_id: int, reply: Reply, original: str, *, copy_of: str | 
     return True
 
 
-def is_told(tx: Tx, post_id: int, copy_of: str) -> bool:
-    """Whether an answer came already over another bridge, or is here itself."""
+def told_as(tx: Tx, post_id: int, copy_of: str, *, limit: int = 50) -> list[tuple[str, bool]]:
+    """Answers to a post that are, or say that they are, what `copy_of` is the address of: (id, whether it is the
+    original, by its id or its page; else it says that it is a copy of it)."""
     a = schema.replies
     same = or_(a.c.copy_of == copy_of, a.c.uri == copy_of, a.c.url == copy_of)
-    found = select(a.c.id).where(a.c.post_id == post_id, a.c.deleted_at.is_(None), same)
-    return tx.execute(found.limit(1)).first() is not None
+    found = select(a.c.uri, a.c.url).where(a.c.post_id == post_id, a.c.deleted_at.is_(None), same)
+    return [(row.uri, copy_of in (row.uri, row.url)) for row in tx.execute(found.order_by(a.c.id).limit(limit))]
 
 
 def unlooked(tx: Tx, post_id: int, own_base: str, *, limit: int) -> list[str]:
@@ -86,6 +87,14 @@ def unlooked(tx: Tx, post_id: int, own_base: str, *, limit: int) -> list[str]:
         .limit(limit)
     )
     return [row.uri for row in rows]
+
+
+def has_from(tx: Tx, post_id: int, host: str) -> bool:
+    """Whether an answer to a post, that is held and shown, is by somebody of this host."""
+    a, p = schema.replies, schema.peers
+    found = select(a.c.id).join(p, p.c.uri == a.c.peer_uri)
+    where = (a.c.post_id == post_id, p.c.host == host, a.c.deleted_at.is_(None), a.c.hidden.is_(None))
+    return tx.execute(found.where(*where).limit(1)).first() is not None
 
 
 def looked(tx: Tx, uri: str) -> None:
@@ -214,18 +223,3 @@ def page(tx: Tx, account_id: int, *, limit: int, before_id: int | None = None) -
     if before_id is not None:
         query = query.where(a.c.id < before_id)
     return [(row.id, _reply(row)) for row in tx.execute(query.order_by(a.c.id.desc()).limit(limit))]
-
-
-def everyone(tx: Tx, account_id: int) -> Iterator[tuple[Reply, str]]:
-    """Every answer with the object as it came, oldest first, in constant memory (exports)."""
-    a = schema.replies
-    last = 0
-    while True:
-        rows = tx.execute(
-            _replies().where(a.c.account_id == account_id, a.c.id > last).order_by(a.c.id).limit(_CHUNK)
-        ).all()
-        for row in rows:
-            yield _reply(row), row.original
-        if len(rows) < _CHUNK:
-            return
-        last = rows[-1].id

@@ -47,14 +47,21 @@ _END = Prepared(
 
 
 def end(tx: Tx, account_id: int, peer_uri: str, outcome: str) -> bool:
-    """The waiting is over: 'approved', 'rejected' or 'withdrawn'; False if they did not wait."""
+    """The waiting is over: 'approved', 'rejected', 'withdrawn' or 'suspended'; False if they did not wait."""
     return bool(_END.run(tx, account=account_id, peer=peer_uri, now=tx.now, how=outcome))
+
+
+def rejected(tx: Tx, account_id: int, peer_uri: str) -> bool:
+    """Whether the owner sent somebody away who asked, and they have not asked anew."""
+    said_no = (_r.c.account_id == account_id, _r.c.peer_uri == peer_uri, _r.c.outcome == "rejected")
+    return tx.execute(select(_r.c.id).where(*said_no)).first() is not None
 
 
 def withdraw_all(tx: Tx, peer_uri: str) -> int:
     """Somebody is gone: they wait nowhere any more."""
+    there = _waits | (_r.c.outcome == "suspended")
     return tx.execute(
-        update(_r).where(_r.c.peer_uri == peer_uri, _waits).values(ended_at=tx.now, outcome="withdrawn")
+        update(_r).where(_r.c.peer_uri == peer_uri, there).values(ended_at=tx.now, outcome="withdrawn")
     ).rowcount
 
 

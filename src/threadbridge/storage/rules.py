@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 
 from threadbridge.domain.posts import QuoteRule, ReplyRule
 from threadbridge.domain.rules import Rules, answers_to
@@ -99,7 +99,7 @@ def set_audience(tx: Tx, post_id: int, audience: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An answer that was let through; `ended` when it was deleted or taken back."""
+    """An answer that was let through; `ended` when it was deleted or taken back, `parked` while a rule holds."""
 
     id: int
     account_id: int
@@ -107,10 +107,12 @@ class Approval:
     uri: str
     peer_uri: str
     ended: bool
+    parked: bool = False
 
 
 def _approval(row: Any) -> Approval:
-    return Approval(row.id, row.account_id, row.post_id, row.uri, row.peer_uri, row.ended_at is not None)
+    ended, parked = row.ended_at is not None, row.parked is not None
+    return Approval(row.id, row.account_id, row.post_id, row.uri, row.peer_uri, ended, parked)
 
 
 def approve(tx: Tx, account_id: int, post_id: int, uri: str, peer_uri: str) -> Approval | None:
@@ -122,6 +124,14 @@ def approve(tx: Tx, account_id: int, post_id: int, uri: str, peer_uri: str) -> A
     )
     held = _approval(tx.execute(select(_a).where(_a.c.uri == uri)).one())
     return held if (held.post_id, held.peer_uri, held.ended) == (post_id, peer_uri, False) else None
+
+
+def unused_from(tx: Tx, host: str) -> int:
+    """How many answers of a server's people were let through and never came."""
+    people, answers = schema.peers, schema.replies
+    mine = select(func.count()).select_from(_a.join(people, people.c.uri == _a.c.peer_uri))
+    came = exists().where(answers.c.uri == _a.c.uri)
+    return int(tx.execute(mine.where(people.c.host == host, _a.c.ended_at.is_(None), ~came)).scalar_one())
 
 
 def approval(tx: Tx, account_id: int, number: int) -> Approval | None:

@@ -454,7 +454,7 @@ follow_requests = _table(
     Index("ix_follow_requests_peer", "peer_uri"),
 )
 """Follows of an account that approves its followers by hand; `outcome` is NULL while they wait, then 'approved',
-'rejected' or 'withdrawn'."""
+'rejected', 'withdrawn', or 'suspended' while a rule of ours keeps them from asking."""
 
 reactions = _table(
     "reactions",
@@ -602,9 +602,11 @@ votes = _table(
     Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False, index=True),
     Column("choice", Integer, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("parked", String(16)),
     UniqueConstraint("post_id", "peer_uri"),
 )
-"""Votes from the Fediverse on our polls, one per person; `choice` is the option's place, counted from 0."""
+"""Votes from the Fediverse on our polls, one per person; `choice` is the option's place, counted from 0. `parked` is
+as in `reactions`: such a vote does not count."""
 
 approvals = _table(
     "approvals",
@@ -615,8 +617,10 @@ approvals = _table(
     Column("peer_uri", String(2048), ForeignKey("peers.uri"), nullable=False, index=True),
     Column("at", Moment, nullable=False),
     Column("ended_at", Moment),
+    Column("parked", String(16)),
 )
-"""Answers that were let through to a post which not everybody may answer; their authorization has the number."""
+"""Answers that were let through to a post which not everybody may answer; their authorization has the number, and is
+not there while a rule of ours has it `parked` ('suspended')."""
 
 seen_activities = _table(
     "seen_activities",
@@ -682,14 +686,17 @@ blocks = _table(
     Column("reject_reports", Boolean, nullable=False),
     Column("obfuscate", Boolean, nullable=False),
     Column("comment", Text, nullable=False),
+    Column("actor_uri", String(2048)),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("held_by", "kind", "subject"),
+    Index("ix_blocks_actor", "actor_uri"),
     Index("ix_blocks_subject", "subject"),
     Index("ix_blocks_kind", "kind", "account_id"),
 )
 """Rules about who may speak here. `held_by` is 'operator', 'setting' (allow-list mode), 'list:<id>' or
 'owner:<account id>', so that each holder has one rule per subject; `kind` is 'actor', 'domain' or 'keyword',
-`severity` 'allow', 'limit' or 'suspend'. What follows from them is decided in `domain.blocks`."""
+`severity` 'allow', 'limit' or 'suspend'; `actor_uri` says whose handle the subject was when it was looked up. What
+follows from them is decided in `domain.blocks`."""
 
 reports = _table(
     "reports",
@@ -782,6 +789,10 @@ hosts = _table(
     Column("scheme_at", Moment),
     Column("scheme_asked", Text),
     Column("scheme_evidence", Text),
+    Column("get_manner", String(32)),
+    Column("get_at", Moment),
+    Column("get_asked", Text),
+    Column("get_evidence", Text),
     Column("last_delivered_at", Moment),
     Column("last_heard_at", Moment),
     Column("last_trouble", Text),
@@ -789,7 +800,7 @@ hosts = _table(
 """One memory per inbox host (name and port): breaker, signature scheme, last success in each direction. Nothing is
 sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After). `scheme` is the kind of signature
 it took at `scheme_at`, `scheme_asked` what its Accept-Signature wanted, `scheme_evidence` what was refused before and
-what was accepted then, in words."""
+what was accepted then, in words; `get_manner` and the rest the same of documents that we ask for."""
 
 jobs = _table(
     "jobs",
@@ -804,9 +815,12 @@ jobs = _table(
     Column("created_at", Moment, nullable=False),
     Column("failed_at", Moment),
     Column("reason", Text),
+    Column("asked_again", Moment),
+    Column("asked_arguments", Text),
     UniqueConstraint("kind", "key"),
 )
-"""Work written down in the transaction that made it necessary; the table of kinds is in `worker`."""
+"""Work written down in the transaction that made it necessary; the table of kinds is in `worker`. `asked_again` is
+set while a job that is being done was asked for once more: when that is due, with `asked_arguments`."""
 
 # ── doors ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

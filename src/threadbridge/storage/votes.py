@@ -1,6 +1,7 @@
 """Votes from the Fediverse on our polls.
 
-Rule: one person has one vote, and it stays; what the source counts is never touched by it.
+Rule: one person has one vote, and it stays, though it does not count while a rule of ours has it parked; what the
+source counts is never touched by it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def counts(tx: Tx, post_ids: Collection[int]) -> dict[int, dict[int, int]]:
         return held
     rows = tx.execute(
         select(_v.c.post_id, _v.c.choice, func.count().label("votes"))
-        .where(_v.c.post_id.in_(list(post_ids)))
+        .where(_v.c.post_id.in_(list(post_ids)), _v.c.parked.is_(None))
         .group_by(_v.c.post_id, _v.c.choice)
     )
     for row in rows:

@@ -22,7 +22,7 @@ from threadbridge.storage import accounts
 from threadbridge.storage.store import Tx
 from threadbridge.web import documents
 from threadbridge.web.documents import TombstoneFound
-from threadbridge.web.hot import HotDocuments, Ready
+from threadbridge.web.hot import HotDocuments, Ready, vary
 from threadbridge.web.responses import EVERYWHERE, ReadyResponse, send_ready
 from threadbridge.web.secure import Readers
 
@@ -270,8 +270,8 @@ class Negotiated:
                 # only under its id, its `url` or where a redirect ended (search for a pasted page address: 500).
                 await self._store.read(documents.note, self._ids, account.id, post_id)
                 sent_on = {
-                    "Vary": "Accept",
-                    "Cache-Control": "public, max-age=60",
+                    "Vary": vary(signed),
+                    "Cache-Control": f"{'private' if signed else 'public'}, max-age=60",
                     "Access-Control-Allow-Origin": "*",
                 }
                 return RedirectResponse(self._ids.post(account.id, post_id), 302, sent_on)

@@ -236,6 +236,7 @@ def _refusal(scope: Scope, status: int, error: ThreadbridgeError, headers: dict[
     if wants_page(scope):
         return error_page(status, error.public, hint=error.hint, headers=sent)
     words = error.public if error.detail is None or status >= 500 else f"{error.public}: {error.detail}"
+    words += f". {error.hint}" if error.hint else ""
     return json_error(status, words, sent)
 
 

@@ -115,7 +115,8 @@ def post_collection(
     page: bool = False,
     after: str | None = None,
 ) -> bytes:
-    """Replies and the conversation with their ids, in pages; likes and shares with their number."""
+    """Replies and the conversation with their ids, in pages; likes and shares with their number: who they were told
+    the author, not everybody."""
     account = living(tx, account_id)
     if name == "context":
         return _context(tx, ids, account, post_id, page=page, after=after)
@@ -132,7 +133,8 @@ def post_collection(
         whole = outgoing.replies(ids, account, post, surroundings.of_post(tx, ids, post))
         return outgoing.encode(outgoing.with_context(whole["first"] if page else whole))
     total = post.likes_count if name == "likes" else post.shares_count
-    return outgoing.encode(outgoing.post_collection(ids.post_collection(account.id, post.id, name), total))
+    uri = ids.post_collection(account.id, post.id, name)
+    return outgoing.encode(outgoing.post_collection(uri, total, page=page))
 
 
 def _context(tx: Tx, ids: Ids, account: Account, root: int, *, page: bool, after: str | None) -> bytes:
@@ -174,6 +176,9 @@ def quote_stamp(tx: Tx, ids: Ids, account_id: int, number: int) -> bytes:
     quote = quotes.by_id(tx, account.id, number)
     if quote is None or (quote.state != "revoked" and not (quote.state == "accepted" or quote.ended_at)):
         raise NotFound("There is no such authorization here")
+    if quotes.parked(tx, quote.id):
+        # Not 410: others remember that for ever, and the rule may be lifted.
+        raise NotFound("There is no such authorization here at present")
     if not quote.stamped or not posts.is_live(tx, account.id, quote.post_id):
         raise Gone("This authorization was taken back")
     quoted = ids.post(account.id, quote.post_id)
@@ -186,6 +191,8 @@ def reply_stamp(tx: Tx, ids: Ids, account_id: int, number: int) -> bytes:
     approval = rules.approval(tx, account.id, number)
     if approval is None:
         raise NotFound("There is no such authorization here")
+    if approval.parked and not approval.ended:
+        raise NotFound("There is no such authorization here at present")
     if approval.ended or not posts.is_live(tx, account.id, approval.post_id):
         raise Gone("This authorization was taken back")
     answered = ids.post(account.id, approval.post_id)

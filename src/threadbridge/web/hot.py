@@ -32,6 +32,11 @@ OVERLAP = timedelta(seconds=15)
 Headers = list[tuple[bytes, bytes]]
 
 
+def vary(signed: bool) -> str:
+    """What an answer depends on; `signed`: on who signed the request, too."""
+    return "Accept, Signature, Signature-Input" if signed else "Accept"
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A whole response: status, body and every header, for 200 and for 304."""
@@ -73,7 +78,7 @@ class Ready:
         shared: Headers = [
             (b"etag", etag),
             (b"cache-control", f"{'private' if signed else 'public'}, max-age={max_age}".encode()),
-            (b"vary", b"Accept, Signature, Signature-Input" if signed else b"Accept"),
+            (b"vary", vary(signed).encode()),
             (b"access-control-allow-origin", b"*"),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"strict-origin-when-cross-origin"),

@@ -29,22 +29,24 @@ from threadbridge.activitypub.text import host_of
 from threadbridge.errors import (
     Forbidden,
     Invalid,
+    NetworkError,
     SignatureRefused,
     TimedOut,
     TooLarge,
     TooMany,
 )
 from threadbridge.federation import inbox
-from threadbridge.federation.heard import Heard, Outcome, PreparedNote, TurnedAway, prepare
+from threadbridge.federation.heard import Done, Heard, Outcome, PreparedNote, TurnedAway, prepare
 from threadbridge.federation.react import our_post
 from threadbridge.net.peers import peer_of
+from threadbridge.net.restraint import BudgetSpent
 from threadbridge.services import Services, utc_now
 from threadbridge.signatures import proofs
 from threadbridge.signatures.schemes import Verified
-from threadbridge.storage import mentions, peers, quotes, replies
+from threadbridge.storage import mentions, peers, quotes, relays, replies
 from threadbridge.storage.store import Store, Tx
 from threadbridge.web import documents
-from threadbridge.web.senders import FETCH_SECONDS, Known, Senders
+from threadbridge.web.senders import ASK_THE_OPERATOR, FETCH_SECONDS, Known, Senders
 
 log = structlog.get_logger(__name__)
 
@@ -79,21 +81,16 @@ class Inbox:
         verified, known, claim = await self._senders.proven(request, body)
         if self._senders.heard(claim):
             return Response(status_code=202)
-        if verified.actor != activity.actor:
-            # Before anything is fetched for either: who brings it, and who is said to have said it.
-            await self._senders.check_admitted(verified.actor, activity.actor)
         if verified.actor == activity.actor:
             outcome = await self._own_words(verified, known, activity=activity, body=body)
-        elif vouched := await self._vouched(said, activity):
-            outcome = await self._own_words(*vouched, activity=activity, body=body, brought=True)
         else:
-            outcome = await self._forwarded(activity)
+            outcome = await self._brought(verified.actor, said, activity=activity, body=body)
         self._senders.spend(claim)
         if isinstance(outcome, TurnedAway):
             log.info("turned away", door=inbox.kind_of(activity), reason=outcome.reason, actor=activity.actor,
                      activity=activity.id, silently=outcome.silently)  # fmt: skip
             if not outcome.silently:
-                raise Forbidden("You are not let in here", detail=outcome.reason)
+                raise Forbidden("You are not let in here", detail=outcome.reason, hint=ASK_THE_OPERATOR)
         log.debug("heard", kind=inbox.kind_of(activity), actor=activity.actor, outcome=str(outcome))
         return Response(status_code=202)
 
@@ -133,14 +130,33 @@ class Inbox:
             return False
         return not await self._store.read(peers.known, activity.actor)
 
-    async def _vouched(self, said: dict[str, Any], activity: Activity) -> tuple[Verified, Known] | None:
+    async def _brought(self, carrier: str, said: dict[str, Any], *, activity: Activity, body: bytes) -> Outcome:
+        """What somebody brings of another one. What it costs other servers, and what is refused of it, counts against
+        the server of the one who brings it."""
+        host = host_of(carrier)
+        self._senders.check_carrier(host)
+        try:
+            # Before anything is fetched for either: who brings it, and who is said to have said it.
+            await self._senders.check_admitted(carrier, activity.actor)
+            if vouched := await self._vouched(said, activity, host):
+                return await self._own_words(*vouched, activity=activity, body=body, carrier=host)
+            return await self._forwarded(activity, carrier)
+        except BudgetSpent as error:
+            reason = "Too much is brought of one server at once"
+            self._senders.turned_away.note("carrier", reason, actor=activity.actor)
+            raise TooMany(reason, detail=error.public) from None
+        except (Forbidden, NetworkError):
+            self._senders.throttle.carrier_refused(host)
+            raise
+
+    async def _vouched(self, said: dict[str, Any], activity: Activity, carrier: str) -> tuple[Verified, Known] | None:
         """Who said what another one brings, when it has an integrity proof that holds (FEP-8b32); None when it has
         not, or does not concern us. A key is asked for only where the activity could have an effect."""
         try:
             claim = proofs.read_proof(said, now=utc_now())
             if claim is None or not await self._store.read(_may_matter, self._ids, activity):
                 return None
-            return await self._senders.verify(claim)
+            return await self._senders.vouched(claim, carrier)
         except SignatureRefused as refused:
             log.info("an integrity proof was not believed", actor=activity.actor, reason=str(refused))
             return None
@@ -148,26 +164,27 @@ class Inbox:
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _own_words(
-        self, verified: Verified, known: Known, *, activity: Activity, body: bytes, brought: bool = False
+        self, verified: Verified, known: Known, *, activity: Activity, body: bytes, carrier: str | None = None
     ) -> Outcome:
-        """What the actor says itself. `brought` by somebody else: then its own server has not spoken to us."""
+        """What the actor says itself. With the host of a `carrier` somebody else brings it: then its own server has
+        not spoken to us."""
         note: PreparedNote | None = None
         if isinstance(activity, Create | Update):
             if activity.note is not None:
                 note = await _prepared(activity.note, body)
             elif activity.object_kind is None and activity.object_id != activity.actor:
                 await self._senders.check_admitted(activity.object_id)
-                note = await self._at_origin(activity.object_id)
+                note = await self._at_origin(activity.object_id, carrier)
         elif isinstance(activity, incoming.Request) and activity.note is not None:
             note = await _prepared(activity.note, body)
         peer, news = known.peer, not known.stored
         if isinstance(activity, Update) and activity.profile is not None:
             peer, news = peer_of(incoming.read_actor(activity.profile)), True
             self._senders.forget(verified.key_id)
-        awake = not brought and self._is_news(host_of(peer.inbox))
+        awake = carrier is None and self._is_news(host_of(peer.inbox))
         heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=awake)
         outcome = await self._store.transact(inbox.receive, verified, activity, heard)
-        known.stored = known.stored or not isinstance(outcome, TurnedAway)
+        known.stored = known.stored or isinstance(outcome, Done)
         if isinstance(activity, Delete) and activity.object == activity.actor:
             # If they come back, they are met anew.
             self._senders.forget(verified.key_id)
@@ -183,28 +200,35 @@ class Inbox:
             self._hosts.popitem(last=False)
         return True
 
-    async def _forwarded(self, activity: Activity) -> Outcome:
+    async def _forwarded(self, activity: Activity, carrier: str) -> Outcome:
         """Somebody passes on what another one said (Mastodon forwards answers to the followers of the post). Believed
         only as far as its own origin confirms it, and asked only when it concerns us."""
         if not await self._store.read(_concerns_us, self._ids, activity):
+            if await self._store.read(relays.is_accepted, carrier):
+                # A relay does what it is for; that it is of no use here is no fault of its.
+                return await self._store.transact(inbox.passed_on, activity)
             raise Forbidden("The activity is signed by somebody else")
+        if not isinstance(activity, Create | Update | Delete):
+            raise Forbidden("The activity is signed by somebody else")
+        host, note = host_of(carrier), None
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 if isinstance(activity, Delete):
-                    if not await self._peers.is_gone(activity.object):
+                    self._senders.spend_carrier(host)
+                    if not await self._senders.brought.is_gone(activity.object):
                         raise Forbidden("The object is still there")
-                    note = None
                 else:
-                    if not isinstance(activity, Create | Update):
-                        raise Forbidden("The activity is signed by somebody else")
-                    note = await self._at_origin(activity.object_id)
-                peer = await self._peers.actor(activity.actor)
+                    note = await self._at_origin(activity.object_id, host)
+                peer = await self._senders.brought.actor(activity.actor)
         except TimeoutError:
             raise TimedOut("The origin did not answer in time") from None
         return await self._store.transact(inbox.receive_fetched, activity, Heard(self._ids, peer, note))
 
-    async def _at_origin(self, uri: str) -> PreparedNote | None:
-        fetched = await self._peers.object(uri)
+    async def _at_origin(self, uri: str, carrier: str | None) -> PreparedNote | None:
+        """A post as its own server tells it. Somebody else's is paid for by the host of the `carrier`."""
+        if carrier is not None:
+            self._senders.spend_carrier(carrier)
+        fetched = await (self._peers if carrier is None else self._senders.brought).object(uri)
         try:
             read = incoming.read_note(fetched)
         except Invalid:

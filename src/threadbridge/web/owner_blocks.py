@@ -116,7 +116,8 @@ class _Rooms:
         return Response(files.write_plain(lines), 200, headers, "text/csv; charset=utf-8")
 
     async def show(self, request: Request, session: Session, fields: dict[str, str]) -> str:
-        if not await self._store.transact(parking.show, session.account.id, fields.get("reply", "")):
+        reply = fields.get("reply", "")
+        if not await self._store.transact(enforcement.show_reply, self._ids, session.account.id, reply):
             raise NotFound("There is no hidden reply of that address that you could show")
         return HOME
 

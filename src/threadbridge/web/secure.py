@@ -38,8 +38,8 @@ class Readers:
         the operator, or the owner of the account, has blocked."""
         if not self.secure:
             return
-        verified, _, _ = await self._senders.proven(request, b"")
-        if not await self._store.read(admission.may_read, verified.actor, account_id):
+        verified, known, _ = await self._senders.proven(request, b"")
+        if not await self._store.read(admission.may_read, verified.actor, account_id, known.peer.handle):
             log.info("request refused", method=request.method, path=request.url.path[:200], reason="blocked",
                      reader=verified.actor)  # fmt: skip
             raise Forbidden("Your server, or your account, may not read here")

@@ -2,7 +2,8 @@
 
 Rule: a key is kept for a while, asked for once more when a signature does not fit it, and never more often than a
 stranger can be allowed to make us ask: what was not there, took too long or is no key that we use is remembered as
-such. A signature that has had its effect has it once.
+such. What somebody brings of another is paid for by the one who brings it, and never from what a server is asked
+about its own senders. A signature that has had its effect has it once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from threadbridge.errors import (
     Unavailable,
 )
 from threadbridge.federation import admission
+from threadbridge.net.peers import BROUGHT_PER_MINUTE
 from threadbridge.net.restraint import BudgetSpent
 from threadbridge.services import Services, utc_now
 from threadbridge.signatures import schemes
@@ -41,6 +43,8 @@ from threadbridge.web.turned_away import TurnedAwayCounter
 log = structlog.get_logger(__name__)
 
 # Misskey and Takahē give up after five seconds; then they send again, and count us as failing.
+ASK_THE_OPERATOR = "If that should be a mistake, ask the operator of this server; /about says who that is."
+"""What somebody can do who is turned away."""
 FETCH_SECONDS = 4.0
 KEY_FRESH_SECONDS = 300.0
 KEY_FRESH_UNSTORED_SECONDS = 3600.0
@@ -70,6 +74,8 @@ class Senders:
     def __init__(self, services: Services) -> None:
         self._store: Store = services.store
         self._peers = services.peers
+        self.brought = services.peers.apart(BROUGHT_PER_MINUTE)
+        """For asking about what others bring of somebody: it takes nothing from asking for the keys of senders."""
         self._base = services.ids.base
         self.throttle = Throttle(services.config)
         self.turned_away = TurnedAwayCounter(services.store)
@@ -85,7 +91,7 @@ class Senders:
         address = self.throttle.address(request)
         try:
             claim = schemes.read_claim(as_received(request, body), base_url=self._base, now=utc_now())
-            verified, known = await self.verify(claim, address)
+            verified, known = await self._verify(claim, address=address)
         except ThreadbridgeError as error:
             if not isinstance(error, TooMany | Unavailable):
                 self.throttle.refused(address)
@@ -105,11 +111,17 @@ class Senders:
             raise
         return verified, known, claim
 
-    async def verify(self, claim: Claim | ProofClaim, address: str | None = None) -> tuple[Verified, Known]:
-        """The proof that a claim (of a request, or of a document) holds, and its maker; raises SignatureRefused,
-        TooMany, Forbidden. With the `address` that a request came from, a key is fetched only as long as that address
-        is not limited."""
-        known = await self._key(claim.key_id, address)
+    async def vouched(self, claim: ProofClaim, carrier: str) -> tuple[Verified, Known]:
+        """The proof that the claim of a document holds that somebody of the host `carrier` brings, and its maker.
+        Raises SignatureRefused, TooMany, Forbidden."""
+        return await self._verify(claim, carrier=carrier)
+
+    async def _verify(
+        self, claim: Claim | ProofClaim, *, address: str | None = None, carrier: str | None = None
+    ) -> tuple[Verified, Known]:
+        """A key that is not at hand is fetched only as long as the `address` that a request came from is not limited,
+        or the server that brings what somebody else said."""
+        known = await self._key(claim.key_id, address, carrier)
         try:
             return schemes.verify(claim, known.key, owner=known.peer.uri, asserts=known.peer.asserts_with_key), known
         except SignatureRefused as refused:
@@ -119,9 +131,26 @@ class Senders:
         # The key may have changed since we met: asked for once more, then this is final for a while. A stranger who
         # signs badly in somebody's name costs that server one request in half a minute.
         known.retried = time.monotonic()
-        known = await self._fetched_key(claim.key_id, address)
+        known = await self._fetched_key(claim.key_id, address, carrier)
         known.retried = time.monotonic()
         return schemes.verify(claim, known.key, owner=known.peer.uri, asserts=known.peer.asserts_with_key), known
+
+    def check_carrier(self, host: str) -> None:
+        """Raises TooMany when too much was refused of what this server's people brought of others."""
+        try:
+            self.throttle.check_carrier(host)
+        except TooMany as error:
+            self.turned_away.note("carrier", error.public, host=host)
+            raise
+
+    def spend_carrier(self, host: str) -> None:
+        """Another server is about to be asked because of what this one's people brought; raises TooMany beyond their
+        share."""
+        try:
+            self.throttle.spend_carrier(host)
+        except TooMany as error:
+            self.turned_away.note("carrier", error.public, host=host)
+            raise
 
     # ── said before ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,7 +174,7 @@ class Senders:
         for each in self._keys_of.pop(known.peer.uri, set()) if known is not None else ():
             self._known.pop(each, None)
 
-    async def _key(self, key_id: str, address: str | None) -> Known:
+    async def _key(self, key_id: str, address: str | None, carrier: str | None) -> Known:
         known = self._known.get(key_id)
         if known is not None and known.until > time.monotonic():
             return known
@@ -153,9 +182,9 @@ class Senders:
         peer = await self._store.read(peers.by_key, key_id)
         if peer is not None:
             return self._remember(key_id, peer, stored=True)
-        return await self._fetched_key(key_id, address)
+        return await self._fetched_key(key_id, address, carrier)
 
-    async def _fetched_key(self, key_id: str, address: str | None) -> Known:
+    async def _fetched_key(self, key_id: str, address: str | None, carrier: str | None) -> Known:
         self._check_usable(key_id)
         await self.check_admitted(key_id)
         if address is not None:
@@ -164,9 +193,12 @@ class Senders:
             except TooMany as error:
                 self.turned_away.note("address", error.public, address=address)
                 raise
+        if carrier is not None:
+            self.spend_carrier(carrier)
+        asked = self._peers if carrier is None else self.brought
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                peer = await self._peers.by_key(key_id)
+                peer = await asked.by_key(key_id)
         except TimeoutError:
             raise SignatureRefused("The key could not be fetched in time", detail=key_id) from None
         except BudgetSpent as error:
@@ -181,7 +213,7 @@ class Senders:
         reason = await self._store.read(admission.refusal_of, *uris)
         if reason is not None:
             self.turned_away.note("door", reason, subject=" ".join(uris))
-            raise Forbidden("You are not let in here", detail=reason)
+            raise Forbidden("You are not let in here", detail=reason, hint=ASK_THE_OPERATOR)
 
     def _remember(self, key_id: str, peer: Peer, *, stored: bool) -> Known:
         try:

@@ -2,6 +2,7 @@
 
     refusals     per address (IPv6: /64): requests that were refused before anybody proved who they are
     server       per server, after its signature was verified
+    carrier      per server, for what its people bring of others: requests that this makes us send, and refusals
 
 Rule: whoever proves who they are is never limited by what others do from the same address (a proxy, a shared
 network): an address that has used up its refusals is asked for nothing but a signature by a key that is at hand. Each
@@ -25,6 +26,8 @@ from threadbridge.errors import TooMany
 
 KEPT = 20_000
 """Addresses and servers remembered; the one that was quiet for longest is forgotten first."""
+CARRIED_PER_MINUTE = 10
+"""How often one server's people may make us ask others within a minute, by bringing what those are said to say."""
 _FORWARDED_MAX = 20
 
 
@@ -83,6 +86,8 @@ class Throttle:
         self._trusted = config.trusted_proxies
         self.refusals = Buckets(config.refusals_per_minute, monotonic)
         self.servers = Buckets(config.requests_per_minute_per_server, monotonic)
+        self.carriers = Buckets(CARRIED_PER_MINUTE, monotonic)
+        self.carriers_refused = Buckets(config.refusals_per_minute, monotonic)
 
     def address(self, request: Request) -> str:
         """The address a request comes from, as limits count it."""
@@ -97,6 +102,20 @@ class Throttle:
     def refused(self, address: str) -> None:
         """A request was refused before it was known who sent it."""
         self.refusals.spend(address)
+
+    def check_carrier(self, host: str) -> None:
+        """Raises TooMany when a server has brought too much of others that was refused."""
+        if self.carriers_refused.empty(host):
+            raise TooMany("Too much that one server brought of others was refused", detail=f"{host}: wait a little")
+
+    def carrier_refused(self, host: str) -> None:
+        """What a server brought of another one was refused."""
+        self.carriers_refused.spend(host)
+
+    def spend_carrier(self, host: str) -> None:
+        """Count a request to another server that this one makes us send; raises TooMany beyond its share."""
+        if not self.carriers.spend(host):
+            raise TooMany("Too much that has to be asked for elsewhere, from one server at once", detail=host)
 
     def check_server(self, host: str) -> None:
         """Count a verified request of a server; raises TooMany beyond its share."""

@@ -7,6 +7,7 @@ actor is the one who signed, and whether the object of a Delete or Undo was ever
 """
 
 from threadbridge.activitypub.incoming.activities import (
+    OTHER_KINDS,
     Activity,
     Announce,
     Answer,
@@ -21,24 +22,32 @@ from threadbridge.activitypub.incoming.activities import (
     Request,
     UndoOf,
     Update,
+    name_of,
+    reaction_kind,
     read,
 )
 from threadbridge.activitypub.incoming.actors import (
     ACTOR_KINDS,
+    SERVER_KINDS,
     IncomingActor,
     IncomingKey,
+    is_bare_key,
     key_owner,
     read_actor,
+    read_key_of,
 )
 from threadbridge.activitypub.incoming.collections import IncomingPage, read_page, related_collections
 from threadbridge.activitypub.incoming.flags import Flag
-from threadbridge.activitypub.incoming.ground import same_origin
+from threadbridge.activitypub.incoming.ground import is_tombstone, same_origin
+from threadbridge.activitypub.incoming.jrd import IncomingJrd, read_jrd
 from threadbridge.activitypub.incoming.notes import NOTE_KINDS, IncomingNote, read_note
 from threadbridge.activitypub.incoming.stamps import forged_stamp
 
 __all__ = [
     "ACTOR_KINDS",
     "NOTE_KINDS",
+    "OTHER_KINDS",
+    "SERVER_KINDS",
     "Activity",
     "Announce",
     "Answer",
@@ -49,6 +58,7 @@ __all__ = [
     "Flag",
     "Follow",
     "IncomingActor",
+    "IncomingJrd",
     "IncomingKey",
     "IncomingNote",
     "IncomingPage",
@@ -59,9 +69,15 @@ __all__ = [
     "UndoOf",
     "Update",
     "forged_stamp",
+    "is_bare_key",
+    "is_tombstone",
     "key_owner",
+    "name_of",
+    "reaction_kind",
     "read",
     "read_actor",
+    "read_jrd",
+    "read_key_of",
     "read_note",
     "read_page",
     "related_collections",

@@ -16,12 +16,23 @@ from threadbridge.activitypub.incoming.actors import ACTOR_KINDS
 from threadbridge.activitypub.incoming.flags import Flag, read_flag
 from threadbridge.activitypub.incoming.ground import check_own, same_origin, standing
 from threadbridge.activitypub.incoming.notes import NOTE_KINDS, IncomingNote, author_of, read_note
+from threadbridge.domain.people import ReactionKind
 from threadbridge.errors import Invalid
 
 # Pleroma and Misskey react with emoji; what they mean to the owner is "somebody liked it".
 _LIKES = frozenset({"Like", "EmojiReact"})
 EMOJI_MAX = 100
 """Longest emoji in characters, or `:name@host:` of one that is a picture."""
+
+
+OTHER_KINDS = frozenset(
+    {
+        "Accept", "Add", "Arrive", "Dislike", "Ignore", "Invite", "Join", "Leave", "Listen", "Offer", "Question",
+        "Read", "Reject", "Remove", "TentativeAccept", "TentativeReject", "Travel", "View",
+    }
+)  # fmt: skip
+"""The kinds of ActivityStreams (vocabulary, section 3.1) that may come as `Other`. Any other name is the sender's
+own, and there may be any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,11 @@ class Request:
     instrument: str
     note: IncomingNote | None
 
+    @property
+    def to_quote(self) -> bool:
+        """Whether it asks to quote, rather than to answer."""
+        return self.kind == "QuoteRequest"
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -146,12 +162,20 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Well-formed, and nothing that this server acts upon (View, Join, …)."""
+    """Well-formed, and nothing that this server acts upon (View, Join, …). `kind` is one of a few names, since it is
+    counted by it and everybody can make up names."""
 
     id: str
     actor: str
     kind: str
 
+
+# Activity Streams 2.0's own, and what servers of this network say besides.
+_NAMED = frozenset({
+    "Accept", "Add", "Announce", "Arrive", "Block", "Create", "Delete", "Dislike", "EmojiReact", "FeatureRequest",
+    "Flag", "Follow", "Ignore", "Invite", "Join", "Leave", "Like", "Listen", "Lock", "Move", "Offer", "Question",
+    "Read", "Reject", "Remove", "TentativeAccept", "TentativeReject", "Travel", "Undo", "Update", "View",
+})  # fmt: skip
 
 Activity = (
     Follow | UndoOf | Like | Announce | Create | Update | Delete | Block | Answer | Move | Arrange | Request | Flag
@@ -198,7 +222,7 @@ def read(document: Mapping[str, Any]) -> Activity:
         case "Flag":
             return read_flag(activity_id, actor, document)
         case _:
-            return Other(activity_id, actor, kind)
+            return Other(activity_id, actor, kind if kind in _NAMED else "Activity")
 
 
 def _undo(activity_id: str, actor: str, inner: Any) -> UndoOf:
@@ -287,3 +311,24 @@ def _authored(kind: str, activity_id: str, actor: str, document: Mapping[str, An
     if kind == "Create":
         return Create(activity_id, actor, object_id, object_kind, note)
     return Update(activity_id, actor, object_id, object_kind, note, profile)
+
+
+_REACTIONS: dict[str, ReactionKind] = {"Like": "like", "EmojiReact": "like", "Announce": "announce"}
+
+
+def reaction_kind(undone: UndoOf) -> ReactionKind | None:
+    """What kind of reaction is taken back, as far as the Undo says; None when it says another or none."""
+    return _REACTIONS.get(undone.inner_kind or "")
+
+
+def name_of(activity: Activity) -> str:
+    """The activity's ActivityStreams name, for counting; "Other" for what its sender made up."""
+    if isinstance(activity, Other):
+        return activity.kind if activity.kind in OTHER_KINDS else "Other"
+    if isinstance(activity, Request):
+        return activity.kind
+    if isinstance(activity, Answer):
+        return "Accept" if activity.accepted else "Reject"
+    if isinstance(activity, Arrange):
+        return "Add" if activity.added else "Remove"
+    return "Undo" if isinstance(activity, UndoOf) else type(activity).__name__

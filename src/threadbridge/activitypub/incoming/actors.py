@@ -23,6 +23,8 @@ from threadbridge.signatures.keys import PEM_MAX
 from threadbridge.signatures.multikey import pem_of
 
 ACTOR_KINDS = frozenset({"Person", "Service", "Application", "Group", "Organization"})
+SERVER_KINDS = frozenset({"Application"})
+"""Actors that are a server, a relay or a program rather than somebody."""
 USERNAME_MAX = 200
 KEYS_MAX = 10
 ALIASES_MAX = 100
@@ -102,6 +104,25 @@ def key_owner(document: Mapping[str, Any]) -> str:
     owner = one_id(document.get("owner", document.get("controller")), "owner")
     check_own(one_id(document.get("id"), "id"), owner, "The key")
     return owner
+
+
+def is_bare_key(document: Mapping[str, Any]) -> bool:
+    """Whether the document behind a key id is the key alone, rather than its actor or a stub of that."""
+    return isinstance(document.get("publicKeyPem"), str)
+
+
+def read_key_of(
+    document: Mapping[str, Any], key_id: str, bare: Mapping[str, Any] | None
+) -> tuple[IncomingActor, IncomingKey | None]:
+    """The actor, and its key `key_id`, if it lists that: whole, or by its id when the key was fetched as a document
+    of its own (`bare`), and then with no other PEM than that one has. Raises Invalid. (`read_actor` sees to it that
+    keys are the actor's own and live at its origin.)"""
+    named = [bare if bare is not None and key == key_id else key for key in listed(document.get("publicKey"))]
+    actor = read_actor({**document, "publicKey": named})
+    for key in actor.keys:
+        if key.id == key_id and (bare is None or key.pem == bare["publicKeyPem"]):
+            return actor, key
+    return actor, None
 
 
 def _keys(value: Any, asserting: Any, actor_id: str) -> tuple[IncomingKey, ...]:

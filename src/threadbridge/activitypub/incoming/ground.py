@@ -15,6 +15,11 @@ from threadbridge.signatures.keys import origin
 NAME_MAX = 2048
 
 
+def is_tombstone(document: Mapping[str, Any]) -> bool:
+    """Whether a document says that what it names was deleted."""
+    return document.get("type") == "Tombstone"
+
+
 def same_origin(first: str, second: str) -> bool:
     """Whether two ids live at the same scheme, host and port. False when either is no http(s) URL."""
     return (found := origin(first)) is not None and found == origin(second)

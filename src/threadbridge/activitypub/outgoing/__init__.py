@@ -39,6 +39,7 @@ from threadbridge.activitypub.outgoing.approvals import (
     delete_stamp,
     quote_authorization,
     quote_request,
+    quote_request_said,
     reject_answer,
     reject_request,
     reply_authorization,
@@ -51,6 +52,7 @@ from threadbridge.activitypub.outgoing.collections import (
     ordered_collection,
     ordered_page,
     post_collection,
+    stands_alone,
 )
 from threadbridge.activitypub.outgoing.discovery import (
     host_meta,
@@ -127,6 +129,7 @@ __all__ = [
     "post_collection",
     "quote_authorization",
     "quote_request",
+    "quote_request_said",
     "quoting",
     "refresh",
     "reject",
@@ -136,6 +139,7 @@ __all__ = [
     "replies_page",
     "reply_authorization",
     "request_said",
+    "stands_alone",
     "threads_profile",
     "timestamp",
     "tombstone",

@@ -18,6 +18,11 @@ def request_said(kind: str, uri: str, peer_uri: str, post_uri: str, instrument: 
     return {"id": uri, "type": kind, "actor": peer_uri, "object": post_uri, "instrument": instrument}
 
 
+def quote_request_said(uri: str, peer_uri: str, post_uri: str, instrument: str) -> Document:
+    """A received QuoteRequest, from what is kept of it."""
+    return request_said("QuoteRequest", uri, peer_uri, post_uri, instrument)
+
+
 def accept_request(ids: Ids, account_id: int, request: Document, stamp: str, now: datetime) -> Document:
     """Accept of a request; `result` is the authorization that the asking post may then show."""
     return {

@@ -12,6 +12,14 @@ from threadbridge.activitypub.outgoing.wording import (
     Document,
 )
 
+_KINDS = frozenset({"Collection", "OrderedCollection", "CollectionPage", "OrderedCollectionPage"})
+
+
+def stands_alone(document: Document) -> bool:
+    """Whether a document is one that somebody may bring to others: not a list of what is proved by itself, nor a
+    part of another."""
+    return "@context" in document and document.get("type") not in _KINDS
+
 
 def ordered_collection(uri: str, total: int, *, first: str | None = None, last: str | None = None) -> Document:
     """A paged collection's head. Without `first` Mastodon takes the network for hidden."""
@@ -74,9 +82,15 @@ def featured_tags(ids: Ids, account_id: int, tags: Sequence[str]) -> Document:
     }
 
 
-def post_collection(uri: str, total: int) -> Document:
-    """Likes and shares: how many, not who."""
-    return {"@context": ACTIVITYSTREAMS, **count_only(uri, total)}
+def post_collection(uri: str, total: int, *, page: bool = False) -> Document:
+    """Likes and shares: how many, not who. The page, for readers that look for one, names nobody."""
+    first = f"{uri}?page=1"
+    if not page:
+        return {"@context": ACTIVITYSTREAMS, **count_only(uri, total), "first": first}
+    return {
+        "@context": ACTIVITYSTREAMS, "id": first, "type": "CollectionPage", "partOf": uri, "totalItems": total,
+        "items": [],
+    }  # fmt: skip
 
 
 def context_collection(

@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("reject_reports", sa.Boolean(), nullable=False),
         sa.Column("obfuscate", sa.Boolean(), nullable=False),
         sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("actor_uri", sa.String(length=2048), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_blocks_account_id"),
         sa.ForeignKeyConstraint(["list_id"], ["block_lists.id"], name="fk_blocks_list_id"),
@@ -70,6 +71,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("blocks", schema=None) as batch_op:
+        batch_op.create_index("ix_blocks_actor", ["actor_uri"], unique=False)
         batch_op.create_index("ix_blocks_subject", ["subject"], unique=False)
         batch_op.create_index("ix_blocks_kind", ["kind", "account_id"], unique=False)
     op.create_table(
