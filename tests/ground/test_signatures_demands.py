@@ -86,7 +86,7 @@ def test_what_is_asked_for(header: str, expected: Demand) -> None:
         'sig1=("host");whatever', 'sig1=("host");tag="a\nb"', 'sig1=("host");alg="hmac-sha256"',
         'sig1=("host");tag="' + "x" * 600 + '"', 'sig1=("host")' + " " * 5000, ", ".join(['a=("host")'] * 9),
         "l" * 100 + '=("host")', 'S=("host")', "l" * 65 + '=("host")', 'sig1=("host")' + " " * 4084,
-        'sig1=("host""date")', 'sig1=("host") x, b=("host")', 'sig1=("host");created;created',
+        'Xsig1=("host")', 'sig1=("host""date")', 'sig1=("host") x, b=("host")', 'sig1=("host");created;created',
         'sig1=("host");whatever="x"', f'sig1=("host");tag="{"x" * 499}"',
         *(f'a=("host";p={bad}), b=("host")' for bad in ("1234567890123456", "1.1234", "?2", "1.", ":ä:", ":", "(")),
     ],

@@ -244,8 +244,13 @@ def test_only_the_actors_own_ed25519_key_verifies() -> None:
     for owner in ("https://server.example/users/bob", "https://evil.example/users/alice"):
         with pytest.raises(SignatureRefused):
             schemes.verify(claim, public(), owner=owner, asserts=True)
-    with pytest.raises(SignatureRefused, match="not published for that purpose"):
+    with pytest.raises(SignatureRefused, match="not published for that purpose") as caught:
         schemes.verify(claim, public(), owner=ALICE)
+    assert caught.value.refetch
+    rsa_public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    pem = rsa_public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(SignatureRefused, match="not Ed25519"):
+        schemes.verify(claim, verifying_key(pem.decode()), owner=ALICE, asserts=True)
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

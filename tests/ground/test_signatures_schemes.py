@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
@@ -789,3 +789,47 @@ def test_a_key_of_nowhere_is_nobodys() -> None:
     claim = dataclasses.replace(read_claim(request(), base_url=BASE, now=NOW), key_id="urn:key")
     with pytest.raises(SignatureRefused, match="not on its owner's server"):
         verify(claim, public(private()), owner="urn:bob")
+
+
+def test_a_time_counts_where_it_is_signed() -> None:
+    seconds = int(NOW.timestamp())
+    plain = ("(request-target)", "host", "date", "digest")
+    # Nobody signed it, so it says nothing.
+    accepted(cavage_request(plain, algorithm="hs2019", created=seconds - 60 * 66))
+    ending = cavage_request((*plain, "(expires)"), expires=seconds + 60)
+    assert "(expires) can be signed under hs2019 only" in refused(ending).public
+    timed = cavage_request((*plain, "(created)"), algorithm="hs2019", created=seconds)
+    without = header(timed, "signature").replace(f"created={seconds},", "")
+    assert "does not have" in refused(with_header(timed, "signature", without)).public
+
+
+def test_what_is_missing_is_named() -> None:
+    said = refused(cavage_request(("host",), method="GET", body=b"")).public
+    assert said == "The signature must also cover (request-target), date"
+    assert refused(message_request(("date",))).public == (
+        "The signature must also cover @method, @target-uri, content-digest"
+    )
+
+
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "Wed, 20 Dec 2023 10:00:00 GMT, x", "Wed, 20 Dec 2023 25:00:00 GMT"]
+)
+def test_no_key_is_asked_for_where_something_is_wrong_already(date: str) -> None:
+    for bent in (
+        with_header(request(), "date", date),
+        with_header(request(), "host", "Xbridge.example"),
+        with_header(request(), "signature", header(request(), "signature").replace("rsa-sha256", "hmac-sha256")),
+        with_header(
+            request("rfc9421"),
+            "signature-input",
+            header(request("rfc9421"), "signature-input").replace("rsa-v1_5-sha256", "hmac-sha256"),
+        ),
+    ):
+        with pytest.raises(SignatureRefused):
+            read_claim(bent, base_url=BASE, now=NOW)
+
+
+def test_the_clocks_are_told_in_utc() -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
+    said = refused(request(date=NOW - timedelta(days=1)), now=elsewhere).public
+    assert "this server's clock says 2023-12-20 10:00:00 UTC" in said

@@ -69,6 +69,9 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
+_SURVIVOR = "SURVIVED "
+
+
 class Tally:
     """What became of one module's mutants."""
 
@@ -140,12 +143,12 @@ def newly_imported(source: Source, mutant: Mutant, files: list[str], baseline: B
     return Forked(work, 30 + 6 * sum(baseline.seconds.values()))
 
 
-def run_module(name: str, tally: Tally, *, seed: int, ends_at: float, processes: int) -> None:
+def run_module(name: str, tally: Tally, *, seed: int, ends_at: float, processes: int, again: set[str] | None) -> None:
     module = f"threadbridge.{name.replace('/', '.')}"
     source = Source(ROOT / "src" / "threadbridge" / f"{name}.py", module)
     files = [str(ROOT / file) for file in TARGETS[name]]
-    tally.total = len(source.mutants)
-    order = list(source.mutants)
+    order = [mutant for mutant in source.mutants if again is None or tally.line(mutant) in again]
+    tally.total = len(order)
     random.Random(f"{seed} {name}").shuffle(order)
     # The two kinds take their turns in two goes; each gets its share of the time.
     imported = [mutant for mutant in order if mutant.function is None]
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("MUTANTS_SEED", "1")))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--killers", action="store_true", help="also print which test noticed each mutant")
+    parser.add_argument("--again", type=Path, help="only the mutants that this earlier output prints as survivors")
     parser.add_argument("only", nargs="*", default=os.environ.get("MUTANTS_ONLY", "").split())
     given = parser.parse_args()
     os.nice(10)
@@ -208,6 +212,9 @@ def main() -> None:
     for library in _LIBRARIES:
         importlib.import_module(library)
     spare_keys()
+    again = None
+    if given.again is not None:
+        again = {line.split(maxsplit=2)[2] for line in given.again.read_text().splitlines() if _SURVIVOR in line}
     names = [name for name in TARGETS if not given.only or any(name.startswith(only) for only in given.only)]
     weights = {name: len(Source(ROOT / "src" / "threadbridge" / f"{name}.py", name).mutants) for name in names}
     explained = set(EXPLAINED.read_text().splitlines()) if EXPLAINED.exists() else set()
@@ -217,7 +224,12 @@ def main() -> None:
         began = time.monotonic()
         tally = Tally(name)
         run_module(
-            name, tally, seed=given.seed, ends_at=began + left * weights[name] / remaining, processes=given.processes
+            name,
+            tally,
+            seed=given.seed,
+            ends_at=began + left * weights[name] / remaining,
+            processes=given.processes,
+            again=again,
         )
         left -= time.monotonic() - began
         remaining -= weights[name]
@@ -243,7 +255,7 @@ def show(tally: Tally, explained: set[str], seconds: float, *, killers: bool) ->
         flush=True,
     )
     for mutant, is_known in zip(survivors, known, strict=True):
-        print(f"  {'explained' if is_known else 'SURVIVED '} {mutant.line:4} {tally.line(mutant)}", flush=True)
+        print(f"  {'explained' if is_known else _SURVIVOR} {mutant.line:4} {tally.line(mutant)}", flush=True)
     if killers:
         for mutant, said in sorted(tally.results, key=lambda each: each[0].number):
             print(f"  {mutant.line:4} {mutant.told}: {said}")

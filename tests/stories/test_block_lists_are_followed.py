@@ -15,7 +15,7 @@ from tests.rig import Bridge, Served, eventually, free_socket, running_bridge
 from tests.stories.neighbours import domain, enforced, lift, rule, strangers
 
 from threadbridge.activitypub import blocklists as files
-from threadbridge.domain.blocks import Somebody, Standing
+from threadbridge.domain.blocks import Standing
 from threadbridge.errors import Invalid
 from threadbridge.federation import admission, blocklists
 from threadbridge.federation.blocklists import READ_LIST
@@ -91,7 +91,7 @@ def again(bridge: Bridge, publisher: Publisher, number: int, *, force: bool = Fa
 
 
 def standing(bridge: Bridge, host: str) -> Standing:
-    return bridge.ground.store.read_now(admission.ruling_about, Somebody(None, host)).standing
+    return bridge.ground.store.read_now(admission.ruling_about, f"https://{host}/users/anybody").standing
 
 
 def test_what_a_list_names_is_blocked_and_what_it_retracts_comes_back(

@@ -13,7 +13,7 @@ from tests.stories.test_followers_are_let_in_by_hand import by_hand
 
 from threadbridge.domain.accounts import Account
 from threadbridge.federation import follow
-from threadbridge.storage import decisions, peers
+from threadbridge.storage import decisions, followers, peers
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,7 @@ def test_a_rule_made_after_the_move_holds_when_they_arrive(place: Bridge) -> Non
         rule(place, "suspend", new.uri, "actor", owner=account.id, wait=False)
         peer = store.read_now(peers.by_uri, new.uri)
         assert peer is not None
+        assert store.transact_now(followers.carry, account.id, old.uri, new.uri)
         before = place.everything()
         store.transact_now(follow.arrived, ids, account.id, peer)
         after = place.everything()

@@ -92,12 +92,14 @@ def test_nothing_is_addressed_to_a_suspended_server(scene: tuple[Bridge, Strange
     hears(bob, "Create")
     hears(bob, "Delete")
     before = bridge.count("deliveries", host=domain(mallory))
+    said = bridge.count("activities")
     # A new Follow: no Reject where the whole server is suspended.
     again = mallory.activity("Follow", bridge.ground.ids.actor(account.id))
     status = mallory.post(f"{bridge.base}/ap/inbox", again).status_code
     assert status == (202 if by_owner else 403)
     assert mallory.received == []
     assert bridge.count("deliveries", host=domain(mallory)) == before
+    assert bridge.count("activities") == said
     # Another account's owner has not said so.
     answer(bridge, other, mallory)
     assert bridge.count("deliveries", account_id=other.id) == (1 if by_owner else 0)

@@ -256,8 +256,7 @@ def test_a_forged_form_is_refused_and_changes_nothing(
     def state() -> object:
         def read(tx: Tx) -> object:
             return [
-                [tuple(row) for row in tx.execute(table.select())]
-                for table in (*owned, schema.accounts, schema.jobs)
+                [tuple(row) for row in tx.execute(table.select())] for table in (*owned, schema.accounts, schema.jobs)
             ]
 
         return read_now(read)

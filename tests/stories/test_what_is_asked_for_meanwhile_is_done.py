@@ -93,13 +93,13 @@ def test_a_second_target_of_a_move_is_looked_at_when_the_first_is_wrong(bridge: 
 
             return app
 
-    waiting: list[Callable[[], None]] = []
+    waiting: list[Callable[[], object]] = []
     with (
         serving(bridge, lambda base: Gate(base, name="wrong", key=a_key(2))) as wrong,
         serving(bridge, lambda base: Newcomer(base, name="right", key=a_key(2))) as right,
     ):
         right.former = (stranger.uri,)
-        waiting.append(lambda: stranger.post(inbox, move(stranger, right.uri)) and None)
+        waiting.append(lambda: stranger.post(inbox, move(stranger, right.uri)))
         assert stranger.post(inbox, move(stranger, wrong.uri)).status_code == 202
         eventually(lambda: bridge.count("followers", carried_to=right.uri))
         assert bridge.count("followers", carried_to=wrong.uri) == 0

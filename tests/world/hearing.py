@@ -80,7 +80,7 @@ class Hearing:
         number = post(self.store, account_id)
         return number, IDS.post(account_id, number)
 
-    def hears(self, peer: Peer, activity: Activity, note: PreparedNote | None = None, **news: bool) -> Outcome:
+    def hears(self, peer: Peer, activity: Activity, note: PreparedNote | None = None, **news: Any) -> Outcome:
         """Somebody sends an activity of their own."""
         return self.store.transact_now(
             inbox.receive, verified(activity.actor), activity, Heard(IDS, peer, note, **news)

@@ -11,7 +11,7 @@ from tests.world.hearing import BASE, IDS, Hearing, fresh, note_of, person
 
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.incoming import Activity
-from threadbridge.domain.blocks import Somebody, Standing
+from threadbridge.domain.blocks import Standing
 from threadbridge.domain.people import Peer
 from threadbridge.federation import admission
 from threadbridge.federation.admission import Admitted, Refused
@@ -32,11 +32,21 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hearing]:
 
 
 def admitted(here: Hearing, peer: Peer, activity: Activity, note: PreparedNote | None = None) -> admission.Admission:
-    return here.store.read_now(admission.admit, activity, Heard(IDS, peer, note))
+    return here.store.transact_now(admission.admit, activity, Heard(IDS, peer, note))
 
 
-def concerned(here: Hearing, activity: Activity, note: PreparedNote | None = None) -> int | None:
+def concerned(here: Hearing, activity: Activity, note: PreparedNote | None = None) -> list[int]:
     return here.store.read_now(admission.concerned, activity, Heard(IDS, person(), note))
+
+
+def limited(reason: str, account_id: int | None) -> Admitted:
+    """Heard, and hidden for this account."""
+    return Admitted(((account_id, reason),))
+
+
+def hidden(reason: str, account_id: int) -> Admitted:
+    """An edit that takes the place of the old text, hidden; it brings the account nothing new."""
+    return Admitted(((account_id, reason),), ((account_id, reason),))
 
 
 def like(peer: Peer, uri: str) -> incoming.Like:
@@ -61,7 +71,7 @@ def host(peer: Peer) -> str:
 def test_without_a_rule_everybody_is_let_in(here: Hearing) -> None:
     _, uri = here.post(here.account())
     bob = person()
-    assert admitted(here, bob, like(bob, uri)) == Admitted(None, None)
+    assert admitted(here, bob, like(bob, uri)) == Admitted()
 
 
 def test_a_speaker_is_judged_by_id_handle_and_domain(here: Hearing) -> None:
@@ -80,10 +90,12 @@ def test_a_speaker_is_judged_by_id_handle_and_domain(here: Hearing) -> None:
 
 
 def test_the_limited_are_let_in_with_the_reason(here: Hearing) -> None:
-    _, uri = here.post(here.account())
+    account = here.account()
+    _, uri = here.post(account)
     bob = person()
     here.rule("limit", host(bob))
-    assert admitted(here, bob, like(bob, uri)) == Admitted("domain limited by the operator")
+    assert admitted(here, bob, like(bob, f"{bob.uri}/1")) == limited("domain limited by the operator", None)
+    assert admitted(here, bob, like(bob, uri)) == limited("domain limited by the operator", account)
 
 
 def named_at(bad: str, place: str) -> tuple[Peer, Activity, PreparedNote | None]:
@@ -180,15 +192,15 @@ def test_an_owners_rule_is_asked_for_what_is_theirs_alone(here: Hearing) -> None
     here.rule("suspend", bob.uri, "actor", owner=mine)
     reason = "actor suspended by the owner"
     assert admitted(here, bob, like(bob, my_post)) == Refused(reason, mine, silently=True)
-    assert admitted(here, bob, like(bob, other_post)) == Admitted(None, other)
+    assert admitted(here, bob, like(bob, other_post)) == Admitted()
     nobody = like(bob, f"{bob.uri}/1")
-    assert admitted(here, bob, nobody) == Admitted(None, None)
+    assert admitted(here, bob, nobody) == Admitted()
     answer = note_of(bob, in_reply_to=my_post)
     assert admitted(here, bob, create(bob, answer), answer) == Refused(reason, mine, silently=True)
     follow = incoming.Follow(f"{bob.uri}/f", bob.uri, IDS.actor(mine))
     assert admitted(here, bob, follow) == Refused(reason, mine, silently=True)
     here.rule("limit", bob.uri, "actor", owner=other)
-    assert admitted(here, bob, like(bob, other_post)) == Admitted("actor limited by the owner", other)
+    assert admitted(here, bob, like(bob, other_post)) == limited("actor limited by the owner", other)
 
 
 def test_endings_are_heard_from_whom_only_an_owner_suspends(here: Hearing) -> None:
@@ -198,11 +210,10 @@ def test_endings_are_heard_from_whom_only_an_owner_suspends(here: Hearing) -> No
     here.rule("suspend", bob.uri, "actor", owner=account)
     said, reason = f"{bob.uri}/1", "actor suspended by the owner"
     answer = note_of(bob, in_reply_to=uri)
-    held = Admitted(reason, account)
-    assert admitted(here, bob, incoming.Block(said, bob.uri, IDS.actor(account))) == held
-    assert admitted(here, bob, update(bob, answer), answer) == held
-    assert admitted(here, bob, incoming.Delete(said, bob.uri, uri)) == held
-    assert admitted(here, bob, incoming.UndoOf(said, bob.uri, said, "Like", uri)) == Admitted(None, None)
+    assert admitted(here, bob, incoming.Block(said, bob.uri, IDS.actor(account))) == Admitted()
+    assert admitted(here, bob, update(bob, answer), answer) == hidden(reason, account)
+    assert admitted(here, bob, incoming.Delete(said, bob.uri, uri)) == Admitted()
+    assert admitted(here, bob, incoming.UndoOf(said, bob.uri, said, "Like", uri)) == Admitted()
     here.rule("suspend", bob.uri, "actor")
     for ending in (
         incoming.Block(said, bob.uri, IDS.actor(account)), incoming.Delete(said, bob.uri, said),
@@ -224,21 +235,16 @@ def test_words_that_an_owner_does_not_want(here: Hearing) -> None:
             "keyword suspended by the owner", account, silently=True
         )
         # An edit is kept and hidden: the old text would stand otherwise.
-        assert admitted(here, bob, update(bob, bad), bad) == Admitted("keyword suspended by the owner", account)
-        assert admitted(here, bob, create(bob, odd), odd) == Admitted("keyword limited by the owner", account)
+        assert admitted(here, bob, update(bob, bad), bad) == hidden("keyword suspended by the owner", account)
+        assert admitted(here, bob, create(bob, odd), odd) == limited("keyword limited by the owner", account)
         for innocent in (replace(bad, in_reply_to=elsewhere), replace(bad, html="<p>Gold</p>")):
-            about = other if innocent.in_reply_to == elsewhere else account
-            assert admitted(here, bob, create(bob, innocent), innocent) == Admitted(None, about)
+            assert admitted(here, bob, create(bob, innocent), innocent) == Admitted()
         # Only its own text says what an edit is about; of one that did not come along nothing is known.
-        assert admitted(here, bob, incoming.Update(f"{bob.uri}/u", bob.uri, uri, "Note", None)) == Admitted(
-            None, account if here.rows("blocks", subject=bob.uri) else None
-        )
+        assert admitted(here, bob, incoming.Update(f"{bob.uri}/u", bob.uri, uri, "Note", None)) == Admitted()
         about_nobody = replace(bad, in_reply_to=None)
-        assert admitted(here, bob, create(bob, about_nobody), about_nobody) == Admitted(None, None)
+        assert admitted(here, bob, create(bob, about_nobody), about_nobody) == Admitted()
         # What is not written, or does not come along, has no words.
-        assert admitted(here, bob, like(bob, uri), bad) == Admitted(
-            None, account if here.rows("blocks", subject=bob.uri) else None
-        )
+        assert admitted(here, bob, like(bob, uri), bad) == Admitted()
         here.rule("allow", bob.uri, "actor", owner=account)
 
 
@@ -251,7 +257,7 @@ def test_words_that_the_operator_does_not_want_in_what_concerns_somebody_here(he
     reason = "keyword suspended by the operator"
     assert admitted(here, bob, create(bob, about_us), about_us) == Refused(reason, account, silently=True)
     about_nobody = replace(about_us, in_reply_to=None)
-    assert admitted(here, bob, create(bob, about_nobody), about_nobody) == Admitted(None, None)
+    assert admitted(here, bob, create(bob, about_nobody), about_nobody) == Admitted()
 
 
 def test_of_two_rules_the_stricter_is_told(here: Hearing) -> None:
@@ -262,10 +268,10 @@ def test_of_two_rules_the_stricter_is_told(here: Hearing) -> None:
     bob = person()
     golden, silver = (note_of(bob, in_reply_to=uri, html=f"<p>{word}</p>") for word in ("gold", "silver"))
     here.rule("limit", bob.uri, "actor", owner=account)
-    assert admitted(here, bob, update(bob, golden), golden) == Admitted("keyword suspended by the owner", account)
-    assert admitted(here, bob, update(bob, silver), silver) == Admitted("actor limited by the owner", account)
+    assert admitted(here, bob, update(bob, golden), golden) == hidden("keyword suspended by the owner", account)
+    assert admitted(here, bob, update(bob, silver), silver) == limited("actor limited by the owner", account)
     here.rule("suspend", bob.uri, "actor", owner=account)
-    assert admitted(here, bob, update(bob, silver), silver) == Admitted("actor suspended by the owner", account)
+    assert admitted(here, bob, update(bob, silver), silver) == hidden("actor suspended by the owner", account)
 
 
 # ── what is done about it ────────────────────────────────────────────────────────────────────────────────────────
@@ -304,12 +310,18 @@ def test_a_refusal_is_counted_told_to_its_owner_and_a_follow_rejected(here: Hear
 def test_a_follow_that_an_owner_does_not_want_is_rejected_and_not_kept(here: Hearing) -> None:
     account = here.account()
     bob = person()
-    here.rule("suspend", host(bob), owner=account)
+    here.rule("suspend", bob.uri, "actor", owner=account)
     before = len(here.rows("peers"))
     follow = incoming.Follow(f"{bob.uri}/f", bob.uri, IDS.actor(account))
-    assert here.hears(bob, follow) == TurnedAway("domain suspended by the owner", silently=True)
+    assert here.hears(bob, follow) == TurnedAway("actor suspended by the owner", silently=True)
     assert here.rows("followers", account_id=account) == []
     assert len(here.rows("peers")) == before
+    assert [said["type"] for said in here.answers(account)] == ["Reject"]
+    # To a server that is suspended as a whole nothing goes.
+    eve = person()
+    here.rule("suspend", host(eve), owner=account)
+    follow = incoming.Follow(f"{eve.uri}/f", eve.uri, IDS.actor(account))
+    assert here.hears(eve, follow) == TurnedAway("domain suspended by the owner", silently=True)
     assert [said["type"] for said in here.answers(account)] == ["Reject"]
 
 
@@ -317,7 +329,7 @@ def test_a_follow_that_an_owner_does_not_want_is_rejected_and_not_kept(here: Hea
 
 
 def test_whom_an_activity_is_about(here: Hearing) -> None:
-    account, other = here.account(), here.account()
+    account, other, third = here.account(), here.account(), here.account()
     number, uri = here.post(account)
     _, other_uri = here.post(other)
     (row,) = here.rows("accounts", id=account)
@@ -325,28 +337,31 @@ def test_whom_an_activity_is_about(here: Hearing) -> None:
     answer = note_of(bob, in_reply_to=uri)
     assert here.hears(bob, create(bob, answer), answer) == Done()
     said = f"{bob.uri}/1"
-    assert concerned(here, incoming.Follow(said, bob.uri, IDS.actor(account))) == account
-    assert concerned(here, like(bob, uri)) == account
-    assert concerned(here, like(bob, IDS.page(row.handle, number))) == account
+    assert concerned(here, incoming.Follow(said, bob.uri, IDS.actor(account))) == [account]
+    assert concerned(here, like(bob, uri)) == [account]
+    assert concerned(here, like(bob, IDS.page(row.handle, number))) == [account]
     # An answer to an answer, by the one that we hold.
-    assert concerned(here, like(bob, answer.uri)) == account
-    assert concerned(here, incoming.Update(said, bob.uri, answer.uri, "Note", None)) == account
+    assert concerned(here, like(bob, answer.uri)) == [account]
+    assert concerned(here, incoming.Update(said, bob.uri, answer.uri, "Note", None)) == [account]
     deeper = note_of(bob, in_reply_to=answer.uri)
-    assert concerned(here, create(bob, deeper), deeper) == account
-    assert concerned(here, create(bob, answer), answer) == account
-    # What it answers goes before whom it names, and of those the first of ours.
+    assert concerned(here, create(bob, deeper), deeper) == [account]
+    assert concerned(here, create(bob, answer), answer) == [account]
+    # What it answers goes before what it quotes, and that before whom it names.
     both = note_of(bob, in_reply_to=uri, named=(IDS.actor(other),))
-    assert concerned(here, create(bob, both), both) == account
+    assert concerned(here, create(bob, both), both) == [account, other]
+    all_three = note_of(bob, in_reply_to=uri, quotes=other_uri, named=(IDS.actor(third), IDS.actor(other)))
+    assert concerned(here, create(bob, all_three), all_three) == [account, other, third]
+    assert concerned(here, update(bob, all_three), all_three) == [account, other, third]
     named = note_of(bob, named=(bob.uri, IDS.actor(other), IDS.actor(account)))
-    assert concerned(here, create(bob, named), named) == other
+    assert concerned(here, create(bob, named), named) == [other, account]
     elsewhere = note_of(bob, in_reply_to=f"{bob.uri}/2", named=(f"{BASE}/nobody", IDS.actor(other)))
-    assert concerned(here, create(bob, elsewhere), elsewhere) == other
+    assert concerned(here, create(bob, elsewhere), elsewhere) == [other]
     # Its object goes before what a post that came along answers.
-    assert concerned(here, like(bob, uri), note_of(bob, in_reply_to=other_uri)) == account
+    assert concerned(here, like(bob, uri), note_of(bob, in_reply_to=other_uri)) == [account]
     for nobody in (like(bob, said), like(bob, f"{BASE}/about"), incoming.Other(said, bob.uri, "View")):
-        assert concerned(here, nobody) is None
+        assert concerned(here, nobody) == []
     lonely = note_of(bob, named=(bob.uri,))
-    assert concerned(here, create(bob, lonely), lonely) is None
+    assert concerned(here, create(bob, lonely), lonely) == []
 
 
 # ── asked by others ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,6 +392,5 @@ def test_who_may_read_and_who_is_not_heard(here: Hearing) -> None:
     assert store.read_now(refusal, bob.key_id) == "actor suspended by the operator"
     assert store.read_now(refusal, person().uri, f"{eve.uri}/notes/1") == BY_DOMAIN
     assert store.read_now(refusal, f"https://{host(eve)}/somebody#x#y") == BY_DOMAIN
-    about = Somebody(mallory.uri, host(mallory))
-    assert store.read_now(admission.ruling_about, about).standing is Standing.LIMITED
-    assert store.read_now(admission.ruling_about, about, account).standing is Standing.SUSPENDED
+    assert store.read_now(admission.ruling_about, mallory.uri).standing is Standing.LIMITED
+    assert store.read_now(admission.ruling_about, mallory.uri, account).standing is Standing.SUSPENDED

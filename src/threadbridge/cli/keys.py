@@ -46,7 +46,8 @@ def list_keys(handle: Handle, as_json: AsJson = False) -> None:
     table = Table("Key", "For", "State", "Since", "Fingerprint", box=None, pad_edge=False)
     for row in rows:
         since = f"{row['created_at']:%Y-%m-%d %H:%M}"
-        table.add_row("#" + shown(row["id"].rpartition("#")[2]), row["for"], row["words"], since, row["fingerprint"][:16])
+        name = "#" + shown(row["id"].rpartition("#")[2])
+        table.add_row(name, row["for"], row["words"], since, row["fingerprint"][:16])
     out.print(table)
 
 

@@ -23,7 +23,8 @@ def serve(
 
     Example: THREADBRIDGE_BASE_URL=https://bridge.example threadbridge serve --port 8000
     """
-    with ground(running=True, host=host, port=port) as opened, server.sole(opened, "web", *(["worker"] if worker else [])):
+    roles = ("web", "worker") if worker else ("web",)
+    with ground(running=True, host=host, port=port) as opened, server.sole(opened, *roles):
         sock = server.listen(opened.config.host, opened.config.port)
         bound = sock.getsockname()[1]
         err.print(f"threadbridge {__version__} serves {opened.ids.base} on {opened.config.host}:{bound}")

@@ -15,7 +15,7 @@ from threadbridge.activitypub.outgoing import Document
 from threadbridge.activitypub.text import host_of
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.posts import Post
-from threadbridge.storage import accounts, jobs, ledger, peers, posts, profiles, surroundings
+from threadbridge.storage import accounts, blocks, jobs, ledger, peers, posts, profiles, surroundings
 from threadbridge.storage.store import Tx
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,10 @@ def say_farewell(tx: Tx, ids: Ids, account_id: int) -> int:
 
 
 def answer(tx: Tx, account_id: int, document: Document, inbox: str) -> None:
-    """Say something to one inbox, ahead of everything else (Accept)."""
+    """Say something to one inbox, ahead of everything else (Accept); nothing is said to a suspended server."""
+    if blocks.suspended_hosts(tx, [host_of(inbox)], account_id):
+        log.info("nothing is said to a suspended server", account=account_id, inbox=inbox, activity=document["id"])
+        return
     key = document["id"]
     said = _keep(tx, account_id, document, order_key=key, post_id=None, addressed=True)
     if said is not None:

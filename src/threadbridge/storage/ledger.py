@@ -103,9 +103,8 @@ def add_activity(
 
 
 def address(tx: Tx, *, activity_id: int, account_id: int, order_key: str, inbox: str, host: str, lane: int) -> None:
-    """`add_deliveries` for an activity about no post that goes to one inbox, at once."""
-    if blocks.suspended_hosts(tx, [host], account_id):
-        return
+    """`add_deliveries` for an activity about no post that goes to one inbox, at once; whoever says it has asked
+    already (`delivery.outbox.answer`), since otherwise nothing would be said at all."""
     _ADDRESS.run(
         tx,
         activity_id=activity_id,

@@ -71,7 +71,7 @@ def extent(tx: Tx, account_id: int) -> int:
         .where(schema.activities.c.account_id == account_id),
     )
     gathered = sum(belongings.count(tx, kind, account_id) for kind in belongings.KINDS)
-    return gathered + sum(tx.execute(query).scalar_one() for query in counted)
+    return gathered + sum(int(tx.execute(query).scalar_one()) for query in counted)
 
 
 def files(tx: Tx, account_id: int) -> Iterator[StoredFile]:
