@@ -105,8 +105,10 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     heard = admission.narrowed(tx, kind_of(activity), heard, admitted)
     # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
     # the activity that really bears it. What was fetched has its effect once by the object's id and time.
-    verb = VERBS.get(type(activity)) if isinstance(activity, FORWARDABLE) else None
-    reason = _done(tx, activity, heard, verb, admitted)
+    forwardable = isinstance(activity, FORWARDABLE)
+    reason = (
+        _done(tx, activity, heard, VERBS[type(activity)], admitted) if forwardable else "not confirmed by its origin"
+    )
     if reason is None:
         return Done()
     seen.count_dropped(tx, kind_of(activity), reason)
