@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Source:
         self.path, self.module = path, module
         self.tree = ast.parse(path.read_text(), str(path))
         self.mutants: list[Mutant] = []
-        self._seen: set[tuple[int, str]] = set()
+        self._named: Counter[tuple[str | None, str]] = Counter()
         self._function: str | None = None
         self._classes: list[str] = []
         self._in_regex = False
@@ -305,9 +306,10 @@ class Source:
 
     def _add(self, node: ast.AST, told: str, apply: Change) -> None:
         line = getattr(node, "lineno", 0)
-        while (line, told) in self._seen:
-            told += " (again)"
-        self._seen.add((line, told))
+        # The same change twice in one function has two names, and none of them a line number, which moves.
+        self._named[self._function, told] += 1
+        if (times := self._named[self._function, told]) > 1:
+            told = f"{told} ({times})"
         self.mutants.append(Mutant(len(self.mutants), line, self._function, told, apply))
 
 

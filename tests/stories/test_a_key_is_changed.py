@@ -253,6 +253,8 @@ def test_who_knows_the_old_key_and_was_not_told_is_told(bridge: Bridge) -> None:
         rotate(bridge, account)
         becomes(bridge, "spreading")
         eventually(lambda: published(bridge, account)[0] == "main-key-2")
+        # Whoever follows before everybody is addressed is told with them.
+        eventually(lambda: not bridge.count("jobs", kind="fan_out"))
         with ExitStack() as stack:
             sock = free_socket()
             newcomer = Keeper(f"http://127.0.0.1:{sock.getsockname()[1]}", name="new", key=a_key(1))

@@ -35,7 +35,8 @@ def misskey(who: Stranger, post: str, content: str) -> dict[str, Any]:
 
 def describe(who: Stranger, inbox: str, said: dict[str, Any]) -> None:
     """Say more of oneself; what somebody says of themselves whom nobody here knows would be forgotten."""
-    assert who.post(inbox, who.activity("Like", f"{who.base}/notes/1")).status_code == 202
+    account = inbox.removesuffix("inbox") + "users/1"
+    assert who.post(inbox, who.activity("Follow", account)).status_code == 202
     assert who.post(inbox, who.activity("Update", {**who.actor(), **said})).status_code == 202
 
 
