@@ -9,12 +9,14 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 # Imported now, before any thread runs: its plugin would import it when the first test fails, and Python 3.11 loses
 # count when two threads build syntax trees at once (SystemError: AST constructor recursion depth mismatch).
 import hypothesis  # noqa: F401
 import pytest
+from httpx2._transports import default as asking
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from tests.peers import judgement
@@ -22,6 +24,10 @@ from tests.rig import Bridge, Served, Stranger, free_socket, new_sqlite, running
 
 from threadbridge.storage import migrate
 from threadbridge.storage.store import Store
+
+
+# Each httpx2.get of a test would read all the certificates of the world anew, 34 ms of it; none of them meets TLS.
+asking.create_ssl_context = lru_cache(asking.create_ssl_context)  # type: ignore[attr-defined]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
