@@ -35,8 +35,8 @@ fix: $(STAMP)    ## format, and mend what the linter can
 bench: $(STAMP)  ## figures beside the machine's own limits
 	@$(BIN)/python -m tests.benchmarks
 
-faults: $(STAMP) ## the long form of the kill -9 tests
-	@$(BIN)/python -m pytest tests/faults --faults-long
+faults: $(STAMP) ## the long form of the kill -9 tests, with their figures (FAULTS_KILLS=500 on each database)
+	@$(BIN)/python -m pytest -s tests/faults --faults-long
 
 fuzz: $(STAMP)   ## every reader of foreign words, FUZZ_SECONDS=300 each (FUZZ_SEED=… for the same again)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/python -m pytest tests/fuzz

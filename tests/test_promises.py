@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from starlette.routing import Route, Router
 
 from threadbridge import cli, errors, worker
@@ -44,7 +43,7 @@ def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-COMMANDS: dict[str, Any] = commands_of(typer.main.get_command(cli.app))
+COMMANDS: dict[str, Any] = commands_of(cli.assembled())
 # What other tools leave in a checkout, and what git does not keep.
 LEFT_BEHIND = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "dist",
                "build", "var", "node_modules", ".idea", ".vscode", ".coverage"}  # fmt: skip
@@ -282,10 +281,12 @@ def test_every_file_of_deploy_is_mentioned_and_starts_what_exists() -> None:
 
 def test_the_table_of_verbs_is_what_the_server_reacts_to() -> None:
     told: dict[str, set[str]] = {}
-    pattern = r"(Undo )?([A-Z][a-z]+) +([a-z]+\.[a-z_]+(?:, [a-z]+\.[a-z_]+)*)"
-    for line in str(inbox.__doc__).splitlines()[2:]:
-        for undo, kind, verbs in re.findall(pattern, line if line.startswith("    ") else ""):
-            told.setdefault("Undo" if undo else kind, set()).update(verbs.split(", "))
+    pattern = r"^    ([A-Z]\w+(?:, [A-Z]\w+)*)  +([a-z]+\.[a-z_]+(?:, [a-z]+\.[a-z_]+)*)"
+    read_as = {"EmojiReact": "Like", "Accept": "Answer", "Reject": "Answer", "Add": "Arrange", "Remove": "Arrange",
+               "QuoteRequest": "Request", "ReplyRequest": "Request"}  # fmt: skip
+    for kinds, verbs in re.findall(pattern, str(inbox.__doc__), re.MULTILINE):
+        for kind in kinds.split(", "):
+            told.setdefault(read_as.get(kind, kind), set()).update(verbs.split(", "))
     done: dict[str, set[str]] = {}
     for kind, verb in inbox.VERBS.items():
         name = kind.__name__.removesuffix("Of")

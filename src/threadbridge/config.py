@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -53,6 +53,19 @@ class Config(BaseSettings):
         default=None,
         description="SQLAlchemy URL; default is SQLite in data_dir. PostgreSQL: postgresql+psycopg://user@host/db "
         "(needs the extra `postgres`).",
+    )
+    database_connections: int = Field(
+        default=20, ge=3, description="PostgreSQL: the most connections that one process opens at a time."
+    )
+    database_pooled: bool = Field(
+        default=False,
+        description="A pooler in transaction mode (PgBouncer) stands before PostgreSQL: no LISTEN, no prepared "
+        "statements; work is looked for five times a second instead.",
+    )
+    media_url: str | None = Field(
+        default=None,
+        description="Where media and archives are kept when not in data_dir: s3://bucket/prefix (needs the extra "
+        "`s3`; credentials, region and endpoint from the AWS_ variables), or file:///folder.",
     )
     secret_key_file: Path | None = Field(
         default=None,
@@ -101,6 +114,44 @@ class Config(BaseSettings):
         default=30_000, ge=1, description="Verified requests that one server may make within a minute, then 429."
     )
     operator_contact: str = Field(default="", description="Mail address or URL shown to other servers' people.")
+    quiet: bool = Field(
+        default=False,
+        description="The brake: nothing is sent to other servers and nothing is asked of them by ourselves; all that "
+        "would be is written down and shown by `threadbridge queue`. What arrives is accepted, its answers wait.",
+    )
+    metrics: str = Field(
+        default="loopback",
+        pattern="^(off|loopback|token|open)$",
+        description="Who may read /metrics: nobody (off), whoever asks 127.0.0.1 itself and through no proxy "
+        "(loopback), whoever sends metrics_token as Bearer (token), everybody (open).",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None, description="The token for metrics=token, of at least 16 characters."
+    )
+    probe_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which `work`, which has no web side, answers /livez, /readyz and /metrics; 0 for none.",
+    )
+    ready_backlog_seconds: float = Field(
+        default=900.0,
+        ge=0,
+        description="/readyz fails while an answer or a new post has waited longer for its turn; 0: it never does.",
+    )
+    ready_free_bytes: int = Field(
+        default=200_000_000, ge=0, description="/readyz fails while less is free in the data folder."
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Where OpenTelemetry traces go (OTLP over HTTP, http://collector:4318); needs the extra `otel`.",
+    )
+    log_lines_per_minute: int = Field(
+        default=600,
+        ge=1,
+        description="Lines of one kind (event and reason) that are written within a minute; the rest are counted. "
+        "Warnings and errors are never left out.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -113,7 +164,16 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
 
-    @field_validator("base_url", "database_url", "secret_key_file", "ca_file", mode="before")
+    @field_validator(
+        "base_url",
+        "database_url",
+        "secret_key_file",
+        "ca_file",
+        "media_url",
+        "metrics_token",
+        "otlp_endpoint",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -155,10 +215,22 @@ class Config(BaseSettings):
                 check_base_url(self.base_url, private_allowed=bool(self.allowed_private_networks))
             except ValueError as error:
                 raise ValueError(f"{ENV_PREFIX}BASE_URL: {error}") from None
+        if self.media_url is not None:
+            parts = urlsplit(self.media_url)
+            if not (parts.scheme == "s3" and parts.netloc) and not (parts.scheme == "file" and parts.path[:1] == "/"):
+                raise ValueError(f"{ENV_PREFIX}MEDIA_URL: s3://bucket/prefix or file:///folder is needed")
+            if parts.query or parts.fragment or parts.username or (parts.scheme == "file" and parts.netloc):
+                # A secret in an address ends up in logs; credentials come from the AWS_ variables.
+                raise ValueError(f"{ENV_PREFIX}MEDIA_URL: no user, host of a file, query or fragment is understood")
         try:
             check_graph_url(self.graph_url)
         except ValueError as error:
             raise ValueError(f"{ENV_PREFIX}GRAPH_URL: {error}") from None
+        if self.otlp_endpoint is not None and urlsplit(self.otlp_endpoint).scheme not in ("http", "https"):
+            raise ValueError(f"{ENV_PREFIX}OTLP_ENDPOINT: an address such as http://collector:4318 is needed")
+        token = self.metrics_token.get_secret_value() if self.metrics_token else ""
+        if self.metrics == "token" and len(token) < 16:
+            raise ValueError(f"{ENV_PREFIX}METRICS=token needs {ENV_PREFIX}METRICS_TOKEN of at least 16 characters")
         return self
 
     @property

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,28 @@ STEP_SECONDS = 30.0
 POLL_SECONDS = 0.5
 
 
+class Step(StrEnum):
+    """Every step of the walk, in its order."""
+
+    DOWNLOAD = "the sample download is written as Threads would"
+    IMPORT = "imported: posts, dates, media; nothing is sent to anybody"
+    SERVERS = "bridge, mock Threads network and a remote server answer"
+    CONNECT = "the account is connected by the Threads API; its history is recognised, not doubled"
+    WEBFINGER = "WebFinger finds"
+    ACTOR = "the actor document is fetched, signed"
+    FOLLOW = "Follow sent, Accept received"
+    POST = "a new post appears at Threads"
+    DELIVERY = "it is bridged, and delivered signed to the remote inbox, with its picture"
+    LIKE = "a like comes back and is counted"
+    REPLY = "a reply comes back and is shown"
+    EDIT = "edited at Threads: an Update arrives"
+    DELETION = "deleted at Threads: a Delete arrives, and the address answers 410"
+    ANOTHER_POST = "one more post, which stays on the remote timeline"
+    SIGN_IN = "the owner signs in with a one-time link"
+    ARCHIVE = "an archive is asked for and built"
+    VERIFY = "the archive is downloaded and verified offline"
+
+
 class StepFailed(Exception):
     """A step of the walk did not happen; `step` names it."""
 
@@ -80,8 +103,9 @@ def run_demo(port: int, *, leave: bool, debug: bool = False) -> int:
 
 
 @contextlib.contextmanager
-def _step(what: str) -> Iterator[None]:
+def _step(step: Step, *about: str) -> Iterator[None]:
     started = time.perf_counter()
+    what = " ".join((step, *about))
     try:
         yield
     except TimeoutError:
@@ -168,7 +192,7 @@ async def _walk(
         working = asyncio.create_task(worker.run())
         stack.push_async_callback(_ended, worker, working)
         browser = await stack.enter_async_context(httpx2.AsyncClient(timeout=STEP_SECONDS, trust_env=False))
-        with _step("bridge, mock Threads network and a remote server answer"):
+        with _step(Step.SERVERS):
             for url in (f"{bridge_url}/readyz", f"{threads_url}/", f"{remote_url}/"):
                 assert (await browser.get(url)).status_code == 200, f"{url} does not answer"
         out.print(f"\n[bold]3. The main job, as @{alice.username}@{urlsplit(bridge_url).netloc}[/bold]")
@@ -188,10 +212,10 @@ async def _walk(
 
 
 def _import_sample(folder: Path, ground: Ground) -> None:
-    with _step("the sample download is written as Threads would"):
+    with _step(Step.DOWNLOAD):
         files = sample.write_download(folder / "download")
     with (
-        _step("imported: posts, dates, media; nothing is sent to anybody"),
+        _step(Step.IMPORT),
         open_download(files) as download,
         Progress(console=out, transient=True, disable=not out.is_terminal) as bar,
     ):
@@ -263,32 +287,32 @@ class _Walker:
 
     async def walk(self) -> None:
         """Every step, in order."""
-        with _step("the account is connected by the Threads API; its history is recognised, not doubled"):
+        with _step(Step.CONNECT):
             connected = await connecting.connect(
                 self._services, self._alice.token, graph_url=self._threads, handle=None
             )
             assert not connected.new_account, "the connection made a second account"
             assert connected.changes.recognised, "no post of the download was recognised"
         acct = self._ground.ids.acct(connected.account.handle)
-        with _step(f"WebFinger finds @{acct}"):
+        with _step(Step.WEBFINGER, f"@{acct}"):
             uri = await self._remote.peers.webfinger(acct)
-        with _step("the actor document is fetched, signed"):
+        with _step(Step.ACTOR):
             actor = await self._remote.peers.actor(uri)
-        with _step("Follow sent, Accept received"):
+        with _step(Step.FOLLOW):
             follow = await self._remote.follow(actor)
             await self._remote.wait_for("Accept", follow, seconds=STEP_SECONDS)
         post_uri, native_id = await self._a_new_post()
         await self._what_comes_back(actor, post_uri)
-        with _step("edited at Threads: an Update arrives"):
+        with _step(Step.EDIT):
             words = {"text": "The ferry is in, and the light is even better now. #harbour"}
             await self._threads_api("PATCH", f"posts/{native_id}", words)
             await self._remote.wait_for("Update", post_uri, seconds=STEP_SECONDS)
-        with _step("deleted at Threads: a Delete arrives, and the address answers 410"):
+        with _step(Step.DELETION):
             await self._threads_api("DELETE", f"posts/{native_id}", None)
             await self._remote.wait_for("Delete", post_uri, seconds=STEP_SECONDS)
             gone = await self._browser.get(post_uri)
             assert gone.status_code == 410, f"{post_uri} answers {gone.status_code}"
-        with _step("one more post, which stays on the remote timeline"):
+        with _step(Step.ANOTHER_POST):
             told = {"user": self._alice.username, "text": "Coffee on the quay, and nowhere to be. #coffee"}
             await self._threads_api("POST", "posts", {**told, "draw": "coffee", "alt": "A cup of coffee on a table"})
             await self._remote.wait_for("Create", other_than=post_uri, seconds=STEP_SECONDS)
@@ -301,7 +325,7 @@ class _Walker:
         return told
 
     async def _a_new_post(self) -> tuple[str, str]:
-        with _step("a new post appears at Threads"):
+        with _step(Step.POST):
             told = await self._threads_api(
                 "POST",
                 "posts",
@@ -312,7 +336,7 @@ class _Walker:
                     "alt": "A ferry in a small harbour at sunrise",
                 },
             )
-        with _step("it is bridged, and delivered signed to the remote inbox, with its picture"):
+        with _step(Step.DELIVERY):
             arrived = await self._remote.wait_for("Create", seconds=STEP_SECONDS)
             said = arrived["object"]
             assert said["attachment"], "the picture is missing"
@@ -321,10 +345,10 @@ class _Walker:
         return said["id"], told["id"]
 
     async def _what_comes_back(self, actor: Peer, post_uri: str) -> None:
-        with _step("a like comes back and is counted"):
+        with _step(Step.LIKE):
             await self._remote.like(actor, post_uri)
             await self._until(f"{post_uri}/likes", 1)
-        with _step("a reply comes back and is shown"):
+        with _step(Step.REPLY):
             await self._remote.reply(actor, post_uri, "<p>What a light! Greetings from elsewhere.</p>")
             await self._until(f"{post_uri}/replies", 1)
 
@@ -334,18 +358,18 @@ class _Walker:
                 await asyncio.sleep(0.1)
 
     async def _take_everything_away(self) -> None:
-        with _step("the owner signs in with a one-time link"):
+        with _step(Step.SIGN_IN):
             page = await self._browser.get(self.sign_in_link())
             page = await self._submit(page, "sign-in")
             assert page.status_code == 200, f"signing in answered {page.status_code}"
-        with _step("an archive is asked for and built"):
+        with _step(Step.ARCHIVE):
             page = await self._browser.get(f"{self._bridge}/owner/export")
             page = await self._submit(page, "export")
             async with asyncio.timeout(STEP_SECONDS):
                 while (link := re.search(r'href="([^"]*/owner/export/[^"]+\.zip[^"]*)"', page.text)) is None:
                     await asyncio.sleep(0.2)
                     page = await self._browser.get(page.url)
-        with _step("the archive is downloaded and verified offline"):
+        with _step(Step.VERIFY):
             archive = self._folder / "archive.zip"
             url = link[1].replace("&amp;", "&")
             answer = await self._browser.get(url if url.startswith("http") else self._bridge + url)

@@ -4,21 +4,27 @@ hurt, and says how to mend it."""
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from threadbridge import __version__
 from threadbridge.config import Config
+from threadbridge.delivery.outbox import FAN_OUT
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import NetworkError, ThreadbridgeError
 from threadbridge.federation import own_domain
+from threadbridge.media.shelves import Shelf
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard
 from threadbridge.services import Ground, open_ground, utc_now
 from threadbridge.storage import accounts, connections, jobs, ledger, profiles
+from threadbridge.storage.balance import account_for
 
 Level = Literal["ok", "warning", "error"]
 SPACE_WANTED = 1_000_000_000
@@ -65,6 +71,8 @@ def _at_rest(ground: Ground) -> list[Finding]:
     free = shutil.disk_usage(ground.config.data_dir).free
     words = f"{free / 1e9:.1f} GB free in {ground.config.data_dir}"
     found.append(Finding("ok" if free > SPACE_WANTED else "warning", "space", words))
+    if ground.config.media_url is not None:
+        found.append(_shelf(ground.media.shelf))
     mode = stat.S_IMODE(ground.config.secret_key_path.stat().st_mode)
     found.append(
         Finding("ok", "secret key", f"{ground.config.secret_key_path}; keep a copy apart from the database")
@@ -87,7 +95,35 @@ def _at_rest(ground: Ground) -> list[Finding]:
     sums = ground.store.read_now(ledger.totals)
     words = ", ".join(f"{count} {state}" for state, count in sorted(sums.items())) or "none yet"
     found.append(Finding("ok", "deliveries", words))
+    balance = ground.store.read_now(account_for, fan_out=FAN_OUT)
+    parts = f"{balance.delivered} delivered + {balance.pending} pending + {balance.dropped} dropped"
+    words = f"{balance.accepted} = {parts}"
+    found.append(
+        Finding("ok", "balance", words)
+        if balance.comes_out
+        else Finding("error", "balance", f"{words}; does not come out: {'; '.join(balance.astray) or 'the sum'}")
+    )
+    if ground.config.quiet:
+        words = f"on (THREADBRIDGE_QUIET): {balance.pending} deliveries wait; `threadbridge queue` shows them"
+        found.append(Finding("warning", "brake", words))
     return found
+
+
+def _shelf(shelf: Shelf) -> Finding:
+    """Whether files can be kept, read and removed where media are kept."""
+    name, content = f"doctor/{secrets.token_hex(16)}.png", b"threadbridge"
+    try:
+        with tempfile.TemporaryDirectory(prefix="threadbridge-") as scratch:
+            file = Path(scratch) / "probe"
+            file.write_bytes(content)
+            shelf.put(name, file, media_type="image/png")
+        whole = b"".join(shelf.chunks(name)) == content
+        shelf.remove(name)
+        if whole and shelf.about(name) is None:
+            return Finding("ok", "media", f"{shelf.described()} takes, gives and removes files")
+        return Finding("error", "media", f"{shelf.described()} does not give back what was put there")
+    except (ThreadbridgeError, OSError) as error:
+        return Finding("error", "media", f"{shelf.described()}: {error}")
 
 
 async def _outside(ground: Ground) -> AsyncIterator[Finding]:

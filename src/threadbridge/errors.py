@@ -21,6 +21,9 @@ map to status codes is in `web/app.py`, the only map to exit codes in `cli/`.
     ├── NetworkError              something outside could not be reached or did not behave
     │   ├── AddressRefused        the address guard said no (private, reserved, odd port)
     │   ├── TimedOut              a deadline passed
+    │   ├── NameUnknown           the host's name does not resolve
+    │   ├── NotSecure             TLS failed: a bad certificate, or no handshake
+    │   ├── OwnTrouble            the fault is here: no name resolution, no route, no descriptor left
     │   └── BadAnswer             it answered, but not with what was asked for
     ├── SourceError               the Threads API said no
     │   ├── SignInAgain           the token is dead; only the owner can mend it (code 190)
@@ -47,7 +50,10 @@ class ThreadbridgeError(Exception):
     def __str__(self) -> str:
         parts = [self.public]
         if self.detail:
-            parts.append(self.detail)
+            if self.detail[0].islower() and not self.public.endswith((".", "!", "?")):
+                parts = [f"{self.public}: {self.detail}"]
+            else:
+                parts.append(self.detail)
         if self.hint:
             parts.append(self.hint)
         return " ".join(part if part.endswith((".", "!", "?")) else part + "." for part in parts)
@@ -119,6 +125,19 @@ class AddressRefused(NetworkError):
 
 class TimedOut(NetworkError):
     """A deadline passed."""
+
+
+class NameUnknown(NetworkError):
+    """A host name does not resolve."""
+
+
+class NotSecure(NetworkError):
+    """TLS failed: a bad certificate, or no handshake."""
+
+
+class OwnTrouble(NetworkError):
+    """Nobody could be reached from here: no name is resolved, no route leads anywhere, no descriptor is left. It says
+    nothing of whoever was asked for; asking again later is right."""
 
 
 class BadAnswer(NetworkError):

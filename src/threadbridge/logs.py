@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
+from threadbridge.telemetry import trail
+from threadbridge.telemetry.sampling import Sampler
 
-def configure(log_format: str, *, debug: bool = False, quiet: bool = False) -> None:
+
+def configure(
+    log_format: str, *, debug: bool = False, quiet: bool = False, lines_per_minute: int | None = None
+) -> None:
     """`log_format` is 'auto' (text on a terminal, JSON otherwise), 'json' or 'text'. `quiet` leaves out everything
-    below a warning: commands that end say themselves what they did.
+    below a warning: commands that end say themselves what they did. With `lines_per_minute` lines of one kind that
+    come more often are counted rather than written.
 
     Remote text goes into fields only, and both renderers escape control characters there, so that a name with a
     newline in it forges no log line.
@@ -25,14 +33,15 @@ def configure(log_format: str, *, debug: bool = False, quiet: bool = False) -> N
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        trail.mark,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*([] if lines_per_minute is None else [Sampler(lines_per_minute)]), *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Forgiving())),
         cache_logger_on_first_use=True,
     )
     # What libraries say looks the same, or whoever reads the log line by line stumbles over it.
@@ -47,6 +56,19 @@ def configure(log_format: str, *, debug: bool = False, quiet: bool = False) -> N
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # Whoever knocks with something that is no HTTP is not worth a line each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+class _Forgiving:
+    """Standard error, which may lie on a disk that is full: a line that cannot be written is lost, and what it was
+    about goes on."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def _no_cancellation(record: logging.LogRecord) -> bool:

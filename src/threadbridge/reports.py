@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from threadbridge.portability.archive import ArchiveSummary
+from threadbridge.portability.certificates import CertificateReport
 from threadbridge.portability.imports import ImportSummary
 from threadbridge.portability.verify import VerifyReport
 
@@ -57,3 +58,19 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         yield f"  {problem.where}: {problem.what}"
     if report.more:
         yield f"  and {report.more} more"
+
+
+def certificate_lines(report: CertificateReport) -> Iterator[str]:
+    """The verdict about a certificate of erasure, or everything that is wrong."""
+    if report.ok:
+        counted = ", ".join(f"{count:,} {state}" for state, count in report.counts.items()) or "no server"
+        yield f"Holds: the erasure of {report.subject}, as of {report.as_of}"
+        yield f"  objects  {report.objects:,}"
+        yield f"  servers  {counted}{'' if report.complete else ' (not at its end)'}"
+        yield f"  key      {report.key}"
+        yield f"           compare it with what {report.signed_by} publishes"
+        return
+    number = len(report.problems)
+    yield f"Does not hold: {number} {'problem' if number == 1 else 'problems'}"
+    for problem in report.problems:
+        yield f"  {problem.where}: {problem.what}"

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
@@ -25,9 +26,11 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from threadbridge import __version__
 from threadbridge.errors import BadConfiguration, Conflict, Unavailable
 from threadbridge.services import Ground, open_services
-from threadbridge.web.app import create_app
+from threadbridge.telemetry import traces
+from threadbridge.web.app import create_app, create_probes
 from threadbridge.web.hot import Ready
 from threadbridge.worker import Worker
 
@@ -39,6 +42,7 @@ HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 STOP_SECONDS = 4
 BACKLOG = 2048
+SWITCH_SECONDS = 0.0005
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 
 
@@ -226,14 +230,21 @@ def in_loop(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
-async def run(ground: Ground, *, worker: bool, sock: socket.socket | None = None) -> None:
+async def run(
+    ground: Ground, *, worker: bool, sock: socket.socket | None = None, probed: socket.socket | None = None
+) -> None:
     """Serve on `sock` and work until SIGINT or SIGTERM; ends within eight seconds of it, with nothing left half
-    done. Without a socket there is no web side."""
+    done. Without a socket there is no web side; on `probed` nothing but the probes is answered."""
     raise_file_limit()
+    # Threads that come back from a signature or a statement wait for the interpreter as long as this while the event
+    # loop is busy: with Python's own five milliseconds far longer than what they came back from.
+    sys.setswitchinterval(SWITCH_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    if ground.config.otlp_endpoint is not None:
+        traces.configure(ground.config.otlp_endpoint, __version__)
     services = open_services(ground)
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -241,6 +252,9 @@ async def run(ground: Ground, *, worker: bool, sock: socket.socket | None = None
         if sock is not None:
             server = http_server(create_app(services))
             tasks.append(asyncio.create_task(server.serve(sockets=[sock])))
+        elif probed is not None:
+            server = http_server(create_probes(services))
+            tasks.append(asyncio.create_task(server.serve(sockets=[probed])))
         busy = Worker(services) if worker else None
         if busy is not None:
             tasks.append(asyncio.create_task(busy.run()))
@@ -259,3 +273,4 @@ async def run(ground: Ground, *, worker: bool, sock: socket.socket | None = None
             raise Unavailable("The server ended by itself", hint="The log above says why.")
     finally:
         await services.aclose()
+        await asyncio.to_thread(traces.end)

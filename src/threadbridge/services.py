@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -19,6 +20,8 @@ from threadbridge.delivery.carrier import Carrier
 from threadbridge.delivery.proving import Prover
 from threadbridge.delivery.send import Sender
 from threadbridge.errors import BadConfiguration, ThreadbridgeError
+from threadbridge.federation.own_inbox import OwnInbox
+from threadbridge.media.shelves import FolderShelf, Shelf, open_shelf
 from threadbridge.media.store import MediaStore
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard
@@ -55,6 +58,7 @@ class Ground:
     store: Store
     vault: Vault
     media: MediaStore
+    archives: Shelf
     ids: Ids
 
     def close(self) -> None:
@@ -65,7 +69,7 @@ class Ground:
 def open_ground(config: Config, *, needs_base_url: bool = True) -> Ground:
     """Open (and on a first start make) everything that lies on disk. Raises BadConfiguration with what to do."""
     prepare_folder(config.data_dir)
-    store = Store.open(config.database)
+    store = Store.open(config.database, connections=config.database_connections, pooled=config.database_pooled)
     try:
         migrate.to_newest(store)
         base_url = store.read_now(accounts.fact, "base_url")
@@ -94,10 +98,21 @@ def open_ground(config: Config, *, needs_base_url: bool = True) -> Ground:
         chosen = config.base_url or base_url or "http://localhost"
         if needs_base_url:
             _check_base_url(chosen, config)
-        return Ground(config, store, vault, MediaStore(config.data_dir / "media"), Ids(chosen))
+        return Ground(config, store, vault, _media(config), _archives(config), Ids(chosen))
     except BaseException:
         store.close()
         raise
+
+
+def _media(config: Config) -> MediaStore:
+    shelf = open_shelf(config.media_url, config.data_dir, "media")
+    # What arrives is written beside where it will lie, so that it can be moved there; for a store, in our own folder.
+    folder = shelf.folder if isinstance(shelf, FolderShelf) else config.data_dir / "media"
+    return MediaStore(folder, shelf=shelf)
+
+
+def _archives(config: Config) -> Shelf:
+    return open_shelf(config.media_url, config.data_dir, "exports")
 
 
 def _check_base_url(base_url: str, config: Config) -> None:
@@ -139,9 +154,14 @@ class Services:
     def media(self) -> MediaStore:
         return self.ground.media
 
+    @property
+    def archives(self) -> Shelf:
+        return self.ground.archives
+
     def sender(self) -> Sender:
         """A new engine that carries deliveries."""
-        return Sender(self.store, self.vault, self.carrier, self.ids, self.prover)
+        home = OwnInbox(self.store, self.ids, clock=utc_now)
+        return Sender(self.store, self.vault, self.carrier, self.ids, self.prover, home.hand_over)
 
     def source_for(self, token: str, graph_url: str) -> ThreadsApi:
         """The Threads API with a token, connected to an account or not yet. The same one for the same token: it
@@ -176,7 +196,7 @@ def open_services(ground: Ground) -> Services:
     """Put the network parts on the ground. Call it inside the event loop that will use them."""
     config, ids = ground.config, ground.ids
     client = Client(
-        Guard(config.allowed_private_networks),
+        Guard(config.allowed_private_networks, well_known=urlsplit(config.graph_url).hostname),
         user_agent=f"threadbridge/{__version__} (+{ids.base}/)",
         ca_file=config.ca_file,
         own_base_url=ids.base,
@@ -208,7 +228,9 @@ def open_services(ground: Ground) -> Services:
         memory=_memory_of_manners(ground.store),
     )
     reader = Reader(ground.store, client, ground.media, ids)
-    return Services(ground, client, peers, reader, Prover(ground.vault, ids), Carrier(client, clock=utc_now))
+    return Services(
+        ground, client, peers, reader, Prover(ground.vault, ids), Carrier(client, clock=utc_now, quiet=config.quiet)
+    )
 
 
 def _memory_of_manners(store: Store) -> Memory:

@@ -30,9 +30,11 @@ class Scene:
     port: int
     base: str
     account: Account
+    database: str | None = None
 
     def environment(self) -> dict[str, str]:
         return {
+            **({"THREADBRIDGE_DATABASE_URL": self.database} if self.database else {}),
             "THREADBRIDGE_BASE_URL": self.base,
             "THREADBRIDGE_DATA_DIR": str(self.folder),
             "THREADBRIDGE_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
@@ -40,31 +42,35 @@ class Scene:
         }
 
     @contextlib.contextmanager
-    def serving(self, *arguments: str) -> Iterator[load.Running]:
+    def serving(
+        self, *arguments: str, core: int | None = load.SERVER_CORE, ca_file: Path | None = None
+    ) -> Iterator[load.Running]:
         command = ["-m", "threadbridge.cli", "serve", *arguments]
-        with load.process(command, self.port, env=self.environment()) as running:
+        env = self.environment() | ({"THREADBRIDGE_CA_FILE": str(ca_file)} if ca_file else {})
+        with load.process(command, self.port, core=core, env=env) as running:
             yield running
 
     @contextlib.contextmanager
     def ground(self) -> Iterator[Ground]:
-        opened = open_ground(config(self.folder, self.base))
+        opened = open_ground(config(self.folder, self.base, self.database))
         try:
             yield opened
         finally:
             opened.close()
 
 
-def config(folder: Path, base: str) -> Config:
-    return Config(base_url=base, data_dir=folder, allowed_private_networks=(ipaddress.ip_network("127.0.0.0/8"),))
+def config(folder: Path, base: str, database: str | None = None) -> Config:
+    loopback = (ipaddress.ip_network("127.0.0.0/8"),)
+    return Config(base_url=base, data_dir=folder, allowed_private_networks=loopback, database_url=database)
 
 
 @contextlib.contextmanager
-def populated(count: int = 200) -> Iterator[Scene]:
-    """An account with `count` posts of ordinary length."""
+def populated(count: int = 200, *, database: str | None = None) -> Iterator[Scene]:
+    """An account with `count` posts of ordinary length, in SQLite or in the PostgreSQL database at `database`."""
     with load.folder() as folder:
         port = load.free_port()
         base = f"http://127.0.0.1:{port}"
-        ground = open_ground(config(folder, base))
+        ground = open_ground(config(folder, base, database))
 
         def fill(tx: Tx) -> Account:
             account = accounts.create(
@@ -81,7 +87,7 @@ def populated(count: int = 200) -> Iterator[Scene]:
 
         account = ground.store.transact_now(fill)
         ground.close()
-        yield Scene(folder, port, base, account)
+        yield Scene(folder, port, base, account, database)
 
 
 def neighbours(scene: Scene, count: int) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -42,11 +43,94 @@ def judged(
     )
 
 
+# ── the table as it is drawn ────────────────────────────────────────────────────────────────────────────────────
+
+
+def drawn() -> list[tuple[str, str, str]]:
+    """(answer, kind, what follows), as the docstring of the module has it."""
+    lines = [re.split(r" {2,}", line.strip()) for line in (retry.__doc__ or "").splitlines()]
+    rows = [(line[0], line[1], line[2]) for line in lines if len(line) == 3]
+    assert rows[0] == ("answer", "kind", "what follows")
+    return rows[1:]
+
+
+def examples(answers: str) -> list[Answer]:
+    """Answers that a line of the table is about."""
+    special = {
+        "our address guard": [Answer(None, "10.0.0.1 is private", ours=True)],
+        "nothing can be signed": [Answer(None, "its key is destroyed", unsayable=True)],
+        "other": [Answer(status) for status in (0, 100, 402, 409, 418, 422, 499)],
+    }
+    if answers in special:
+        return special[answers]
+    if answers in retry.CAUSES:
+        return [Answer(None, cause=answers)]  # type: ignore[arg-type]
+    if answers.endswith("xx"):
+        return [Answer(100 * int(answers[0]) + last) for last in (0, 1, 2, 3, 4, 7, 26, 99)]
+    return [Answer(int(status)) for status in answers.split()]
+
+
+def what_follows(answer: Answer) -> str:
+    """What really happens to a delivery that is answered this again and again, in the words of the table."""
+    kind, given = retry.meaning(answer).kind, {"kind": "Create", "spread": 0.0, "now": NOW}
+    tries, created_at, at = 0, NOW, NOW
+    outcome = judge(answer, **given, attempts=0, created_at=NOW, previous=answer.status)  # type: ignore[arg-type]
+    blamed = judge(answer, **given, attempts=0, created_at=NOW, host_failures=99).held_until is not None  # type: ignore[arg-type]
+    while outcome.state == "waiting":
+        assert outcome.due_at is not None
+        tries, at = tries + 1, outcome.due_at
+        again = {**given, "now": at}
+        outcome = judge(answer, **again, attempts=tries, created_at=created_at, previous=answer.status)  # type: ignore[arg-type]
+    if outcome.state == "given_up" and tries:
+        assert retry.PATIENCE <= at - created_at <= retry.PATIENCE + retry.SCHEDULE[-1]
+        words = "again on the schedule until patience ends" + ("; the host is in trouble" if blamed else "")
+    else:
+        assert not blamed
+        assert at - created_at < DAY
+        words = f"{tries} times more within a day, then {outcome.state}" if tries else outcome.state
+    return words + ("; the owner is told" if retry.COURSES[kind].owner_is_told else "")
+
+
+@pytest.mark.parametrize(("answers", "kind", "follows"), drawn())
+def test_what_the_table_says_is_what_happens(answers: str, kind: str, follows: str) -> None:
+    for answer in examples(answers):
+        assert (retry.meaning(answer).kind, what_follows(answer)) == (kind, follows), answer
+        if kind != "arrived":
+            assert describe(answer)
+            assert retry.COURSES[retry.meaning(answer).kind].advice.endswith(".")
+
+
+def test_every_kind_and_every_cause_is_drawn() -> None:
+    assert {kind for _, kind, _ in drawn()} == set(retry.COURSES)
+    assert set(retry.CAUSES) <= {answers for answers, _, _ in drawn()}
+    listed = {int(status) for answers, _, _ in drawn() for status in re.findall(r"\b[0-9]{3}\b", answers)}
+    assert listed == set(retry.STATUSES)
+
+
+def test_the_owner_reads_what_can_be_done() -> None:
+    assert "not welcome" in retry.advice(403, "refused")
+    assert "has left" in retry.advice(410, "gone")
+    assert "can be reached" in retry.advice(None, "given_up")
+    assert [retry.advice(202, state) for state in ("delivered", "waiting", "superseded")] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"), [(429, None), (429, "60"), (503, "60"), (500, "Wed, 04 Mar 2026 00:00:00 GMT")]
+)
+def test_to_be_asked_for_time_is_no_failure(status: int, asked: str | None) -> None:
+    outcome = judged(status, retry_after=asked, host_failures=99)
+    assert outcome.asked_for_time
+    assert outcome.held_until is None
+    assert outcome.due_at is not None
+    assert outcome.due_at <= NOW + DAY
+    assert not judged(503).asked_for_time
+
+
 # ── every class of status ────────────────────────────────────────────────────────────────────────────────────────
 
 DELIVERED = [200, 201, 202, 204, 208, 226, 299]
 LATER = [None, 408, 425, 429, 500, 501, 502, 503, 504, 507, 520, 521, 522, 523, 524, 525, 526, 530, 599, 999]
-REFUSED = [301, 302, 303, 307, 308, 304, 400, 401, 402, 403, 404, 405, 406, 409, 411, 413, 415, 421, 422, 423, 426,
+REFUSED = [301, 302, 303, 307, 308, 304, 400, 401, 402, 403, 404, 405, 406, 409, 411, 415, 421, 422, 423, 426,
            428, 431, 451, 499, 100, 101, 0]  # fmt: skip
 
 
@@ -77,7 +161,13 @@ def test_a_refusal_is_tried_twice_more_and_then_ends_without_blaming_the_host(st
 @pytest.mark.parametrize("attempts", [0, 1, 5, 50])
 def test_410_is_gone_at_once(attempts: int) -> None:
     outcome = judged(410, attempts=attempts, previous=503)
-    assert outcome == Outcome("gone", "410: the inbox is gone")
+    assert outcome == Outcome("gone", "410: the inbox is gone", kind="inbox gone")
+
+
+def test_what_is_too_large_is_not_tried_again() -> None:
+    assert judged(413) == Outcome(
+        "refused", "413: the activity is too large for them", kind="activity refused"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("status", [None, 408, 425, 429, 500, 503])
@@ -91,7 +181,7 @@ def test_what_our_own_guard_refuses_is_no_trouble_of_the_host() -> None:
     words = "10.0.0.1 is a private address"
     outcome = judged(None, trouble=words, ours=True)
     assert (outcome.state, outcome.reason, outcome.host_trouble) == ("waiting", words, None)
-    assert judged(None, trouble=words, ours=True, attempts=2) == Outcome("refused", words)
+    assert judged(None, trouble=words, ours=True, attempts=2) == Outcome("refused", words, kind="our guard")
 
 
 @pytest.mark.parametrize("status", [*DELIVERED, *LATER, *REFUSED, 410])
@@ -122,6 +212,10 @@ def test_the_schedule(attempts: int, seconds: int) -> None:
         ("Delete", 8 * DAY, "waiting"),
         ("Delete", 30 * DAY - timedelta(seconds=1), "waiting"),
         ("Delete", 30 * DAY, "given_up"),
+        ("Undo", 29 * DAY, "waiting"),
+        ("Profile", 29 * DAY, "waiting"),
+        ("Profile", 30 * DAY, "given_up"),
+        ("Refresh", 8 * DAY, "given_up"),
         ("Create", timedelta(days=-1), "waiting"),  # the clock was set back
     ],
 )
@@ -131,7 +225,7 @@ def test_patience_is_seven_days_and_thirty_for_deletes(kind: str, age: timedelta
     assert outcome.host_trouble == "could not be reached"
     if state == "given_up":
         assert outcome.due_at is None
-        assert outcome.reason == f"could not be reached; given up after {30 if kind == 'Delete' else 7} days"
+        assert outcome.reason == f"could not be reached; given up after {30 if kind in retry.LONG else 7} days"
 
 
 @given(st.floats(allow_nan=False), st.integers(0, 100), st.sampled_from([None, 429, 500, 503, 404, 403]))
@@ -256,7 +350,8 @@ def test_giving_up_still_tells_how_long_the_host_wants_to_be_left_alone() -> Non
         (429, b"Slow\r\n\tdown", "429: they ask us to slow down (Slow down)"),
         (503, b"x" * 5000, f"503: their server has trouble ({'x' * 200})"),
         (418, b"", "418: they refused it"),
-        (302, b"", "302: they refused it"),
+        (302, b"", "302: the inbox has moved, and a delivery is not taken along"),
+        (451, b"", "451: not welcome there, for legal reasons"),
         (500, "\u202eevil".encode(), "500: their server has trouble"),
         (500, b"\x1b[31mred", "500: their server has trouble"),
     ],

@@ -55,8 +55,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/world/test_net_guard.py",
         "tests/world/test_net_client.py",
     ),
-    "federation/admission": ("tests/world/test_federation_admission.py",),
-    "federation/inbox": ("tests/world/test_federation_inbox.py",),
+    "federation/admission": ("tests/world/test_federation_admission.py", "tests/world/test_federation_each_owner.py"),
+    "federation/inbox": ("tests/world/test_federation_inbox.py", "tests/world/test_federation_each_owner.py"),
 }
 _PYTEST = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler", "-s"]
 # Left for others: mutants meet one database, in the file system.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pkgutil
 import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,21 @@ import httpx2
 from sqlalchemy import func, select
 from tests.rig import eventually, free_socket
 
+from threadbridge import cli
 from threadbridge.storage import schema
 from threadbridge.storage.store import Store, Tx
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["threadbridge.cli", "threadbridge.demo", "threadbridge.sandbox.run"])
+PROCESSES = multiprocessing.get_context("forkserver")
+# The command line loads each of its modules when it is used; here all of them have been.
+_MODULES = [f"threadbridge.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)]
+PROCESSES.set_forkserver_preload(
+    [
+        "threadbridge.demo",
+        "threadbridge.sandbox.run",
+        "alembic.command",
+        *(module for module in _MODULES if not module.endswith("__main__")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -139,9 +150,11 @@ class CommandLine:
         cwd: Path | None = None,
         file_size_limit: int | None = None,
         encoding: str = "utf-8",
+        first: Callable[[], None] | None = None,
         **changed: Any,
     ) -> Running:
-        """Start a command; `changed` are settings (None: not set), `encoding` is what its terminal understands."""
+        """Start a command; `changed` are settings (None: not set), `encoding` is what its terminal understands,
+        `first` is called in the new process before anything else (to die at a certain place, to have few files)."""
         number = time.monotonic_ns()
         texts = [self.folder / f"{kind} {number}" for kind in ("in", "out", "err")]
         for text in texts:
@@ -154,7 +167,7 @@ class CommandLine:
             "COLUMNS": "200",
             **{f"THREADBRIDGE_{name}": value for name, value in settings.items()},
         }
-        process = _PROCESSES.Process(
+        process = PROCESSES.Process(
             target=_command,
             args=(
                 [str(part) for part in arguments],
@@ -163,6 +176,7 @@ class CommandLine:
                 texts,
                 file_size_limit,
                 encoding,
+                first,
             ),
         )
         process.start()
@@ -204,6 +218,7 @@ class CommandLine:
             return {
                 name: int(tx.execute(select(func.count()).select_from(table)).scalar_one())
                 for name, table in schema.metadata.tables.items()
+                if name != "figures"
             }
 
         try:
@@ -236,6 +251,7 @@ def _command(
     texts: list[Path],
     file_size_limit: int | None,
     encoding: str,
+    first: Callable[[], None] | None,
 ) -> None:
     """In the new process: become the command."""
     for number, (path, flags) in enumerate(zip(texts, (os.O_RDONLY, _WRITE, _WRITE), strict=True)):
@@ -250,6 +266,8 @@ def _command(
     sys.argv = ["threadbridge", *arguments]
     if file_size_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
+    if first is not None:
+        first()
     from threadbridge.cli import main
 
     main()

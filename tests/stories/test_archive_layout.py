@@ -55,7 +55,8 @@ def test_the_members_are_those_of_mastodon_and_ours(archive: bytes) -> None:
         "received/mentions.json", "received/quotes.json", "received/votes.json", "received/approvals.json",
         "csv/blocked_accounts.csv", "csv/blocked_domains.csv", "blocks.json", "decisions.json", "reports.json",
         "profile.json", "posts.json", "followers.json", "follow_requests.json",
-        "source/followers.csv", "source/following.csv", "deliveries.json", "consents.json", "states.json",
+        "source/followers.csv", "source/following.csv", "deliveries.json", "holders.json", "receipts.json",
+        "consents.json", "states.json",
         "manifest.json", "manifest-sha256.txt",
     }  # fmt: skip
     media = [name for name in names if name.startswith("media_attachments/files/")]

@@ -37,12 +37,25 @@ def test_rules_go_in_out_and_away(shell: CommandLine, tmp_path: Path) -> None:
     broken.write_text("#domain,#severity\ngood.example,suspend\nbad.example,explode\n")
     shell.run("blocks", "import", broken).refused("line 3", "explode", status=1)
     shell.run("blocks", "add", "no domain").refused("no domain", status=1)
-    shell.run("blocks", "add", "a.example", "--severity", "kill").refused("severity", status=1)
-    shell.run("blocks", "remove", "never.example").refused("no rule", status=1)
+    for words in (
+        ["add", "a.example"],
+        ["import", file],
+        ["preview", file],
+        ["subscribe", "https://l.example/x.csv"],
+    ):
+        shell.run("blocks", *words, "--severity", "kill").refused("severity", "limit", status=2)
+    shell.run("blocks", "subscribe", "https://l.example/x.csv", "--severity", "allow").refused("limit", status=2)
+    shell.run("blocks", "remove", "never.example").refused("no rule", "`threadbridge blocks list`", status=1)
+    shell.run("blocks", "add", "127.0.0.1").refused("this server itself", status=1)
+    ours = tmp_path / "ours.csv"
+    ours.write_text("far.example\n127.0.0.1\n")
+    shell.run("blocks", "import", ours).refused("this server itself", status=1)
     shell.run("blocks", "preview", tmp_path / "none.csv").refused("could not be read", status=1)
     shell.run("blocks", "unsubscribe", "https://lists.example/x.csv").refused("No list", status=1)
     shell.run("blocks", "subscribe", "http://127.0.0.1:1/list.csv").refused(status=1)
-    shell.run("blocks", "import", file, "--dry-run").went_well()
+    assert "1 rule, 0 lines without effect, 0 not" in shell.run("blocks", "import", file, "--dry-run").went_well().out
+    previewed = shell.run("blocks", "preview", broken).went_well()
+    assert "1 rule, 0 lines without effect, 1 not" in previewed.out
     shell.run("blocks", "add", "dry.example", "--dry-run").went_well()
     assert shell.run("blocks", "lists", "--json").went_well().json == []
     assert shell.everything() == before
@@ -52,7 +65,7 @@ def test_rules_go_in_out_and_away(shell: CommandLine, tmp_path: Path) -> None:
 
 def test_reports_and_decisions(shell: CommandLine) -> None:
     assert "No reports" in shell.run("reports", "list").went_well().out
-    shell.run("reports", "show", "7").refused("no report 7", status=1)
+    shell.run("reports", "show", "7").refused("no report 7", "reports list --all", status=1)
     shell.run("reports", "resolve", "7").refused("no open report 7", status=1)
     shell.run("reports", "send", "https://m.example/users/x").refused("no such reply or person", status=1)
     assert shell.run("decisions", "--json").went_well().json == []

@@ -38,15 +38,31 @@ def test_profile_name_domain_and_end(shell: CommandLine, tmp_path: Path) -> None
 
     shell.run("domain", "set", "ana", "not a domain").refused("is no domain")
     shell.run("domain", "check", "ana").refused("no own domain")
+    # Nothing answers there: asking for it is no failure, looking whether it leads here is.
+    shell.run("domain", "set", "ana", "127.0.0.1:9").went_well()
+    looked = shell.run("domain", "check", "ana", "--json")
+    assert (looked.status, looked.json["state"]) == (1, "asked")
+    shell.run("domain", "remove", "ana").went_well()
+    shell.run("followers", "approval", "ana", "maybe").refused("by-hand", "everybody", status=2)
+    shell.run("followers", "approve", "ana", "https://m.example/users/x").refused(
+        "followers list ana --waiting", status=1
+    )
+    shell.run("followers", "remove", "ana", "https://m.example/users/x").refused(
+        "`threadbridge followers list ana`", status=1
+    )
+    shell.run("keys", "rollback", "ana").refused("could be taken back: the key was never changed.", status=1)
     assert "There was none" in shell.run("domain", "remove", "ana").went_well().out
 
     assert shell.run("accounts", "rename", "ana", "anita", "--json").went_well().json["handle"] == "anita"
     shell.run("accounts", "rename", "ana", "other").refused("no account")
     assert shell.run("accounts", "--json").went_well().json[0]["handle"] == "anita"
 
-    shell.run("accounts", "undelete", "anita").refused("no deletion")
+    shell.run("accounts", "undelete", "anita").refused("no deletion", "`threadbridge accounts`")
     shell.run("accounts", "delete", "anita", stdin="somebody\n").refused("nothing was deleted")
     assert shell.everything()["farewells"] == 0
     assert "undelete" in shell.run("accounts", "delete", "anita", "--yes").went_well().out
-    assert shell.run("accounts", "--json").went_well().json[0]["state"] == "paused"
+    listed = shell.run("accounts", "--json").went_well().json[0]
+    assert listed["state"] == "paused"
+    day = listed["deletion_begins_at"][:10]
+    assert f"deleted from {day} on" in shell.run("accounts").went_well().out
     assert shell.run("accounts", "undelete", "anita", "--json").went_well().json["state"] == "active"

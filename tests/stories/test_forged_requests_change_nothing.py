@@ -123,11 +123,11 @@ def scene(
 def test_refused_and_nothing_stored(scene: tuple[Bridge, Stranger, str, str], kind: str, forge: Send) -> None:
     bridge, stranger, actor, post = scene
     activity = KINDS[kind](stranger, actor, post)
-    before = bridge.everything()
+    before = bridge.contents()
     answer = forge(stranger, f"{actor}/inbox", activity)
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.json()["error"]
-    assert bridge.everything() == before
+    assert bridge.contents() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

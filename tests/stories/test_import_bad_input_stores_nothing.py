@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from tests.world.download_samples import NOON, POSTS, PROFILE, picture, posts_file, profile_file, single, zip_of
 
 from threadbridge.errors import BadDownload, DiskFull, Unavailable
-from threadbridge.media import store as media_store
+from threadbridge.media import shelves
 from threadbridge.media.store import MediaStore
 from threadbridge.portability import imports
 from threadbridge.portability.imports import ImportSummary, import_download
@@ -178,7 +178,7 @@ def test_a_disk_that_fills_half_way_keeps_what_is_whole_and_goes_on_later(
     pictures = {f"media/{number}.jpg": picture("PNG", size=(10 + number, 10)) for number in range(count)}
     path = zip_of(tmp_path / "a.zip", {POSTS: posts_file(*entries), PROFILE: profile_file(), **pictures})
     flushed = 0
-    flush = media_store._flush
+    flush = shelves.flush
 
     def full(target: Path) -> None:
         nonlocal flushed
@@ -187,13 +187,13 @@ def test_a_disk_that_fills_half_way_keeps_what_is_whole_and_goes_on_later(
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(target)
 
-    monkeypatch.setattr(media_store, "_flush", full)
+    monkeypatch.setattr(shelves, "flush", full)
     with pytest.raises(DiskFull, match="No space"):
         take_in(store, media, path)
     assert list((media.folder / "incoming").iterdir()) == []
     held = rows_of(store, "posts")
     assert held == 10
-    monkeypatch.setattr(media_store, "_flush", flush)
+    monkeypatch.setattr(shelves, "flush", flush)
     summary = take_in(store, media, path)
     assert (summary.posts_known, summary.posts_new, summary.media_found) == (10, 20, 20)
     assert rows_of(store, "attachments") == rows_of(store, "media") == count

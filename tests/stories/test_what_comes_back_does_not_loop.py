@@ -9,7 +9,7 @@ import pytest
 from tests.rig import Bridge, Stranger
 from tests.stories.test_nobody_speaks_for_another_server import mallory
 
-from threadbridge.storage import decisions
+from threadbridge.storage import decisions, outages
 
 __all__ = ["mallory"]
 
@@ -110,3 +110,25 @@ def test_pins_of_others_concern_nobody_here(bridge: Bridge, stranger: Stranger) 
         assert bridge.count("dropped", kind=kind, reason="arranges a collection of their own") == 1
         assert bridge.count("dropped", kind=kind, reason="arranges a collection here, which is its owner's") == 1
     assert bridge.count("pins") == 0
+
+
+def test_what_a_server_that_calls_itself_a_bridge_has_from_threads_is_a_copy(
+    bridge: Bridge, stranger: Stranger
+) -> None:
+    account = bridge.account()
+    inbox, store = f"{bridge.base}/ap/inbox", bridge.ground.store
+    host = stranger.base.removeprefix("http://")
+
+    def says_a_copy() -> None:
+        note = stranger.note(bridge.post(account), url="https://www.threads.com/@x/post/1")
+        assert stranger.post(inbox, stranger.activity("Create", note)).status_code == 202
+
+    says_a_copy()
+    assert bridge.count("replies") == 1  # of anybody else it is only an address
+    store.transact_now(outages.runs, host, ("mastodon", "4.6.5"))
+    says_a_copy()
+    assert bridge.count("replies") == 2
+    store.transact_now(outages.runs, host, ("bridgy-fed", ""))
+    says_a_copy()
+    assert bridge.count("replies") == 2
+    assert bridge.count("dropped", kind="Create", reason="a copy of a Threads post, by another bridge") == 1

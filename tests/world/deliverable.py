@@ -87,8 +87,8 @@ def address(store: Store, activity: Activity, *hosts: str, lane: int = ledger.LA
     return store.transact_now(ledger.add_deliveries, activity, inboxes, lane=lane, **given)
 
 
-def take(store: Store, limit: int = 128, *, busy: dict[str, int] | None = None, after: int = 0) -> list[Claimed]:
-    return store.transact_now(turns.take, busy=busy or {}, limit=limit, lease_seconds=LEASE, after_account=after)[0]
+def take(store: Store, limit: int = 128, *, busy: dict[str, int] | None = None, **given: Any) -> list[Claimed]:
+    return store.transact_now(turns.take, busy=busy or {}, limit=limit, lease_seconds=LEASE, **given)[0]
 
 
 def settle(store: Store, claimed: Claimed, state: str = "delivered", **given: Any) -> None:

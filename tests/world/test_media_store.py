@@ -18,7 +18,7 @@ import pytest
 from tests.world.download_samples import exif, movie, picture
 
 from threadbridge.errors import DiskFull, MediaRefused, NotFound, Unavailable
-from threadbridge.media import cleaner, store
+from threadbridge.media import cleaner, shelves, store
 from threadbridge.media.store import MediaStore
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with MediaStore(tmp_path) as media:
-        monkeypatch.setattr(store, "_flush", full)
+        monkeypatch.setattr(shelves, "flush", full)
         with pytest.raises(DiskFull):
             media.ingest_stream(io.BytesIO(data), kind_hint="image")
         assert files(tmp_path) == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,12 +11,16 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from tests.rig import BackgroundLoop, Served, Stranger, a_key, eventually, free_socket, running_bridge
+from tests.stories.command_line import PROCESSES
 
+from threadbridge.config import fixed
 from threadbridge.delivery import outbox
 from threadbridge.errors import BadConfiguration
-from threadbridge.storage import accounts, migrate, schema
+from threadbridge.services import open_ground
+from threadbridge.storage import accounts, keys, migrate, schema
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import open_vault
 
@@ -102,6 +103,12 @@ def test_numbers_of_deleted_rows_are_never_used_again(empty: Store) -> None:
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_newest_form_is_the_last_of_the_migrations() -> None:
+    scripts = ScriptDirectory.from_config(migrate._config())
+    assert migrate._newest() == scripts.get_current_head()
+    assert migrate._revisions() == {script.revision for script in scripts.walk_revisions()}
+
+
 def test_a_start_migrates_once(empty: Store) -> None:
     assert migrate.to_newest(empty) is True
     newest = revision(empty)
@@ -152,18 +159,12 @@ def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(
     assert migrate.to_newest(empty) is True
 
 
-START = """
-import sys
-from pathlib import Path
-from threadbridge.config import Config
-from threadbridge.services import open_ground
-from threadbridge.storage import keys
-print("ready", flush=True)
-sys.stdin.readline()
-ground = open_ground(Config(base_url="https://bridge.example", data_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
-print(ground.store.read_now(keys.public_key, None)[:500], ground.vault.derive("p").hex(), flush=True)
-ground.close()
-"""
+def start(folder: Path, url: str, begin: Any, said: Any) -> None:
+    """In a process of its own: what a first start does, together with the others."""
+    begin.wait(60)
+    ground = open_ground(fixed(base_url="https://bridge.example", data_dir=folder, database_url=url))
+    said.put((ground.store.read_now(keys.public_key, None)[:500], ground.vault.derive("p").hex()))
+    ground.close()
 
 
 @pytest.mark.parametrize("revision_before", [None, "0001"])
@@ -172,24 +173,16 @@ def test_several_that_start_together_make_one_database(
 ) -> None:
     if revision_before:
         migrate.to_revision(empty, revision_before)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", START, str(tmp_path / "data"), empty_database_url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for _ in range(3)
-    ]  # fmt: skip
+    begin, said = PROCESSES.Barrier(3), PROCESSES.Queue()
+    given = (tmp_path / "data", empty_database_url, begin, said)
+    processes = [PROCESSES.Process(target=start, args=given) for _ in range(3)]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process.start()
+    answers = [said.get(timeout=60) for _ in processes]
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], [said for _, said in answers]
-    assert len({out for out, _ in answers}) == 1
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(set(answers)) == 1
     assert migrate.to_newest(empty) is False
 
 
@@ -275,6 +268,8 @@ def test_a_populated_database_of_the_revision_before_is_migrated_and_sends_nothi
         after = counted(bridge.ground.store)
         # Nothing comes and nothing goes but the Ed25519 keys that accounts of that time did not have.
         before["account_keys"] *= 2
+        # What ended long ago has become figures, and a worker remembers the latest time at which anybody worked.
+        before["deliveries"], before["facts"] = 0, before["facts"] + 1
         assert {table: after[table] for table in before} == before
         assert bridge.count("deliveries", state="waiting") == 0
         # The test can hear: one new post does arrive.

@@ -174,6 +174,12 @@ def is_id(value: Any) -> bool:
     return isinstance(value, str) and origin(value) is not None
 
 
+def id_of(document: Mapping[str, Any]) -> str:
+    """The id by which a document names itself; '' when it has none."""
+    named = document.get("id")
+    return named if isinstance(named, str) else ""
+
+
 def one_id(value: Any, what: str) -> str:
     """The one id in `value`, a string or an object with `id`; raises Invalid naming `what`. Lists are refused, since
     readers differ in which item they take."""

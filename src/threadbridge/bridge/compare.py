@@ -3,6 +3,7 @@
     plan()     pure: compares by fingerprint                       -> Plan
     apply()    one transaction: rows, activities, fan-out jobs     -> Changes
     retract()  one transaction: posts that the source says are gone
+    share()    one transaction: a post that was held leaves (`holding`)
 
 Rules: the unique (account, source, native id) decides what is new, so reading a page twice does nothing. Absence is
 believed only inside the window for which the source declares the page complete, and only after the source was asked
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from threadbridge.activitypub.ids import Ids
 from threadbridge.delivery import outbox, polls
 from threadbridge.domain.accounts import Account, AccountState
@@ -23,9 +26,13 @@ from threadbridge.domain.posts import fingerprint
 from threadbridge.domain.source import MediaKind, SourceMedia, SourcePage, SourcePost, SourceReference
 from threadbridge.federation import quote, quoting
 from threadbridge.storage import accounts, connections, content, jobs, posts, quotes, rules
+from threadbridge.storage import held as holding
 from threadbridge.storage.content import Gap, content_of
+from threadbridge.storage.held import Held
 from threadbridge.storage.posts import MediaRow, NewAttachment, Origin
 from threadbridge.storage.store import Tx
+
+log = structlog.get_logger(__name__)
 
 # A post that appears in a live read but is older than this was not written since the last look (an un-archived one, a
 # repaired index): it is kept silently, since Mastodon puts every delivered post on top of the timeline whatever its
@@ -193,10 +200,13 @@ def _first_waiting(post: SourcePost, waiting: Mapping[str, SourcePost]) -> Sourc
 def read_plan(tx: Tx, account_id: int, source: str, page: SourcePage) -> Plan:
     """`plan` with what the database holds now."""
     held = posts.origins(tx, account_id, source, [post.native_id for post in page.posts])
+    not_left = holding.known(tx, account_id, source, [post.native_id for post in page.posts])
+    held |= {name: Origin(name, 0, entry.fingerprint) for name, entry in not_left.items() if name not in held}
     window: list[Origin] = []
     if page.complete_from is not None:
         limit = len(page.posts) + 100
         window = posts.live_origins_since(tx, account_id, source, page.kinds, page.complete_from, limit)
+        window += holding.since(tx, account_id, source, page.kinds, page.complete_from, limit)
     found = plan(page, held, window, rules.audiences(tx, {origin.post_id for origin in held.values()}))
     recognised: dict[str, Recognised] = {}
     if content.known_elsewhere(tx, account_id, source):
@@ -218,7 +228,8 @@ def read_plan(tx: Tx, account_id: int, source: str, page: SourcePage) -> Plan:
         new=tuple(post for post in found.new if post.native_id not in recognised),
         recognised=tuple(recognised.values()),
         gaps=tuple(gaps),
-        files=content.files(tx, [held[post.native_id].post_id for post in found.edited]),
+        files=content.files(tx, [held[post.native_id].post_id for post in found.edited])
+        | holding.files(tx, account_id, source, [post.native_id for post in found.edited]),
     )
 
 
@@ -267,6 +278,10 @@ def retract(tx: Tx, ids: Ids, account_id: int, source: str, vanished: Sequence[s
     changes = Changes()
     if account is None or account.state is AccountState.GONE:
         return changes
+    not_left = holding.known(tx, account_id, source, vanished)
+    if not_left:
+        holding.remove(tx, [entry.id for entry in not_left.values()])
+        log.info("held posts are gone at their source: nothing leaves", account=account_id, posts=len(not_left))
     for origin in posts.origins(tx, account_id, source, vanished).values():
         if posts.bury(tx, account_id, origin.post_id):
             changes.deleted.append(origin.post_id)
@@ -275,6 +290,20 @@ def retract(tx: Tx, ids: Ids, account_id: int, source: str, vanished: Sequence[s
     if changes:
         accounts.touch(tx, account_id)
     return changes
+
+
+def share(tx: Tx, ids: Ids, held: Held, *, said: bool) -> None:
+    """A held post becomes a post like any other, with what its source told last; followers hear of it if `said`."""
+    connections.lock(tx, held.account_id)
+    account = accounts.by_id(tx, held.account_id)
+    assert account is not None, "whose post it is"
+    holding.remove(tx, [held.id])
+    name = held.post.native_id
+    copied = Copied({name: held.attachments}, {name: held.language})
+    writing = _Writing(tx, ids, account, held.source, copied)
+    if writing.held(name) is None:
+        writing.share(held.post, said=said)
+        accounts.touch(tx, held.account_id)
 
 
 @dataclass(slots=True)
@@ -317,8 +346,43 @@ class _Writing:
         )
 
     def add(self, post: SourcePost, *, said: bool) -> None:
-        if self.held(post.native_id) is not None:
+        if self.held(post.native_id) is None and not self._hold(post, said=said and self.speaks):
+            self.share(post, said=said)
+
+    def _hold(self, post: SourcePost, *, said: bool) -> bool:
+        """Hold a new post, where its owner wants that, or what it continues has not left; True if it is held. The
+        time counts from the source's own, so that the delay of the reading is not added to it; but a post is held
+        for a minute at least, or its owner would never see it."""
+        tx, me = self.tx, self.account.id
+        named = [post.native_id, *(one.native_id for one in (post.parent, post.quoted) if one and one.native_id)]
+        before = holding.known(tx, me, self.source, named)
+        if post.native_id in before:
+            return True
+        parent = before.get(post.parent.native_id or "") if post.parent else None
+        minutes = holding.minutes(tx, me) if said else 0
+        waits = [entry.due_at for entry in before.values() if entry.state == "held"]
+        unshared = "it continues a post that is not shared" if parent and parent.state == "unshared" else None
+        if not minutes and not waits and unshared is None:
+            return False
+        window = timedelta(minutes=minutes)
+        due_at = max(post.published + window, tx.now + min(window, timedelta(minutes=1)), *waits)
+        media = self.copied.attachments.get(post.native_id, ())
+        words = self.copied.languages.get(post.native_id)
+        holding.keep(tx, me, self.source, post, media, words, due_at=due_at, unshared=unshared)
+        log.info("a new post is held", account=me, post=post.native_id, until=due_at.isoformat(), unshared=unshared)
+        return True
+
+    def _fold(self, post: SourcePost) -> None:
+        """What has not left yet was edited, or its poll or audience changed: it will leave as it is now."""
+        entry = holding.known(self.tx, self.account.id, self.source, [post.native_id]).get(post.native_id)
+        if entry is None:
             return
+        edited = entry.fingerprint != fingerprint(post)
+        media = self.copied.attachments.get(post.native_id, ()) if edited else None
+        holding.fold(self.tx, self.account.id, entry.id, post, media, self.copied.languages.get(post.native_id))
+
+    def share(self, post: SourcePost, *, said: bool) -> None:
+        """Make it a post, and say it if it is to be said."""
         parent_id = self._our_id(post.parent.native_id if post.parent else None)
         # An answer to somebody else's post at the source is shown here, but followers would get half a conversation.
         answers_elsewhere = post.kind == "reply" and parent_id is None
@@ -354,6 +418,7 @@ class _Writing:
         """Figures of a poll, and who may answer, change by themselves; they are no edit."""
         origin = self.held(post.native_id)
         if origin is None:
+            self._fold(post)
             return
         if post.poll is not None and posts.set_poll(self.tx, origin.post_id, post.poll):
             accounts.touch(self.tx, self.account.id, figures_only=True)
@@ -379,7 +444,10 @@ class _Writing:
     def edit(self, post: SourcePost) -> None:
         origin = self.held(post.native_id)
         now_reads = fingerprint(post)
-        if origin is None or origin.fingerprint == now_reads:
+        if origin is None:
+            self._fold(post)
+            return
+        if origin.fingerprint == now_reads:
             return
         before = posts.by_id(self.tx, self.account.id, origin.post_id)
         if before is None or before.deleted_at is not None:

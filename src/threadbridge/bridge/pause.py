@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import Conflict
-from threadbridge.storage import accounts, connections, farewells
+from threadbridge.storage import accounts, connections, farewells, held
 from threadbridge.storage.store import Tx
 
 
@@ -24,4 +24,6 @@ def resume(tx: Tx, account_id: int, cause: str) -> bool:
     if not accounts.set_state(tx, account_id, AccountState.ACTIVE, cause):
         return False
     connections.speak_from_now(tx, account_id)
+    if held.next_due(tx, account_id) is not None:
+        held.ask(tx, account_id, tx.now)
     return True

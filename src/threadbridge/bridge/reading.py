@@ -26,7 +26,7 @@ from threadbridge.media.sniff import kind_of
 from threadbridge.media.store import MediaStore
 from threadbridge.net.client import Client
 from threadbridge.sources import language
-from threadbridge.storage import accounts, connections, content, posts
+from threadbridge.storage import accounts, connections, content, held, posts
 from threadbridge.storage.connections import Connection
 from threadbridge.storage.content import Reference
 from threadbridge.storage.posts import MediaRow, NewAttachment
@@ -299,7 +299,13 @@ def read_failed(
 def _reaches_back(tx: Tx, connection: Connection, page: SourcePage) -> bool:
     """Whether the oldest post of a page is known, so that what follows is, too. (A pinned post may stand first.)"""
     listed = [post.native_id for post in page.posts if compare.kept_out(post) is None]
-    return bool(listed and posts.origins(tx, connection.account_id, connection.source, listed[-1:]))
+    return bool(
+        listed
+        and (
+            posts.origins(tx, connection.account_id, connection.source, listed[-1:])
+            or held.known(tx, connection.account_id, connection.source, listed[-1:])
+        )
+    )
 
 
 def _refer(tx: Tx, account_id: int, source: str, references: Sequence[Reference]) -> None:

@@ -15,14 +15,32 @@ from typing import Annotated
 import typer
 
 from threadbridge import __version__
-from threadbridge.cli import accounts, archives, blocks, followers, health, keys, profile, relays, reports, running
+from threadbridge.cli.later import Commands, Module, Root, typed
 from threadbridge.cli.terminal import out, say_error, say_unforeseen, say_what_the_system_said, set_debug
 from threadbridge.errors import BadConfiguration, ThreadbridgeError
+
+# Each is imported when one of its commands is used: together they are most of the program.
+accounts = Module("accounts")
+archives = Module("archives")
+blocks = Module("blocks")
+certificates = Module("certificates")
+followers = Module("followers")
+health = Module("health")
+held = Module("held")
+hosts = Module("hosts")
+keys = Module("keys")
+profile = Module("profile")
+queue = Module("queue")
+receipts = Module("receipts")
+relays = Module("relays")
+reports = Module("reports")
+running = Module("running")
 
 COMMANDS: dict[str, Callable[..., object]] = {
     "serve": running.serve,
     "work": running.work,
     "demo": running.demo,
+    "drill": running.drill,
     "sandbox": running.sandbox,
     "import": accounts.import_,
     "connect": accounts.connect,
@@ -30,8 +48,11 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "login-link": accounts.login_link,
     "export": archives.export,
     "verify": archives.verify_,
+    "receipts": receipts.show,
+    "certificate": certificates.certificate,
     "doctor": health.doctor_,
     "decisions": reports.list_decisions,
+    "queue": queue.show_queue,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {
     "blocks": (
@@ -89,6 +110,25 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., object]]]] = {
             "approval": followers.approval,
         },
     ),
+    "queue": (
+        "What waits to be sent: show it, take it back.",
+        {"drop": queue.drop},
+    ),
+    "hosts": (
+        "The servers that we deliver to: what is wrong with them, and what to do.",
+        {
+            "list": hosts.list_hosts,
+            "show": hosts.show,
+            "probe": hosts.probe,
+            "replay": hosts.replay,
+            "drop": hosts.drop,
+            "forgive": hosts.forgive,
+        },
+    ),
+    "held": (
+        "New posts that wait before they leave: list them, send one now, do not share one.",
+        {"list": held.list_held, "send": held.send, "cancel": held.cancel},
+    ),
     "relays": (
         "Relays that carry public posts further.",
         {"add": relays.add, "remove": relays.remove, "list": relays.list_relays},
@@ -108,8 +148,10 @@ def _root(
     set_debug(debug)
 
 
-def _assembled() -> typer.Typer:
-    assembled = typer.Typer(
+def assembled() -> Root:
+    """Everything that can be typed after `threadbridge`."""
+    app = typer.Typer(
+        cls=Root,
         name="threadbridge",
         help="A federated bridge: Threads accounts in the Fediverse, and everything stays their owners'.",
         no_args_is_help=True,
@@ -117,23 +159,10 @@ def _assembled() -> typer.Typer:
         rich_markup_mode="rich",
         add_completion=False,
     )
-    assembled.callback(invoke_without_command=True)(_root)
-    for name, command in COMMANDS.items():
-        if name not in GROUPS:
-            assembled.command(name)(command)
-    for name, (about, commands) in GROUPS.items():
-        if name in COMMANDS:
-            group = typer.Typer()
-            group.callback(invoke_without_command=True)(COMMANDS[name])
-        else:
-            group = typer.Typer(help=about, no_args_is_help=True)
-        for second, command in commands.items():
-            group.command(second)(command)
-        assembled.add_typer(group, name=name)
-    return assembled
-
-
-app = _assembled()
+    app.callback(invoke_without_command=True)(_root)
+    root = typed(app, Root)
+    root.commands = Commands(COMMANDS, GROUPS)
+    return root
 
 
 def main() -> None:
@@ -144,7 +173,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     code = 0
     try:
-        app()  # wrong usage is said, and answered with 2, by typer itself
+        assembled()()  # wrong usage is said, and answered with 2, by typer itself
     except ThreadbridgeError as error:
         say_error(error)
         code = 2 if isinstance(error, BadConfiguration) else 1

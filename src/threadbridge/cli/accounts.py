@@ -25,7 +25,7 @@ from threadbridge.errors import Invalid
 from threadbridge.portability import imports
 from threadbridge.services import Ground, open_services
 from threadbridge.sources.threads_download import open_download
-from threadbridge.storage import accounts, connections
+from threadbridge.storage import accounts, connections, farewells
 from threadbridge.storage.store import Tx
 from threadbridge.storage.vault import new_rsa_key, new_token, token_hash
 
@@ -118,11 +118,10 @@ def list_accounts(context: typer.Context, as_json: AsJson = False) -> None:
     table = Table("Handle", "State", "Posts", "Followers", "Source", box=None, pad_edge=False)
     for row in rows:
         words = row["trouble_text"] if row["trouble"] else ("connected" if row["connected"] else "download only")
+        state = f"deleted from {row['deletion_begins_at']:%Y-%m-%d} on" if row["deletion_begins_at"] else row["state"]
         if row["trouble"] == "sign_in_again":
             words = f"needs to sign in again: {words}"
-        table.add_row(
-            f"@{shown(row['handle'])}", row["state"], str(row["posts"]), str(row["followers"]), shown(str(words))
-        )
+        table.add_row(f"@{shown(row['handle'])}", state, str(row["posts"]), str(row["followers"]), shown(str(words)))
     out.print(table)
 
 
@@ -130,12 +129,14 @@ def _account_rows(tx: Tx, authority: str) -> list[dict[str, Any]]:
     rows = []
     for account in accounts.listed(tx):
         connection = connections.of_account(tx, account.id)
+        leaving = farewells.of_account(tx, account.id)
         rows.append(
             {
                 "id": account.id,
                 "handle": account.handle,
                 "address": f"@{account.handle}@{account.domain or authority}",
                 "state": account.state.value,
+                "deletion_begins_at": leaving.due_at if leaving and leaving.phase == "cooling" else None,
                 "posts": account.posts_count,
                 "followers": account.followers_count,
                 "connected": connection is not None,

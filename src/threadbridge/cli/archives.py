@@ -15,7 +15,9 @@ from threadbridge.cli.terminal import (
     print_lines,
     progress,
 )
-from threadbridge.portability import exports, verify
+from threadbridge.portability import certificates, exports, verify
+from threadbridge.portability.certificates import CertificateReport
+from threadbridge.portability.verify import VerifyReport
 
 
 def export(
@@ -43,17 +45,24 @@ def export(
 
 
 def verify_(
-    file: Annotated[Path, typer.Argument(help="The archive.")],
+    file: Annotated[Path, typer.Argument(help="The archive, or a certificate of erasure.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check an archive offline: every hash, every count, every reference. Names what is wrong.
+    """Check an archive offline: every hash, every count, every reference. Names what is wrong. A certificate of
+    erasure is checked too, with the key that is in it.
 
     Example: threadbridge verify alice.zip
     """
-    report = verify.verify(file)
+    report: VerifyReport | CertificateReport
+    if certificates.looks_like_one(file):
+        report = certificates.verify(file)
+        lines = reports.certificate_lines(report)
+    else:
+        report = verify.verify(file)
+        lines = reports.verify_lines(report)
     if as_json:
         print_json(report)
     else:
-        print_lines(reports.verify_lines(report))
+        print_lines(lines)
     if not report.ok:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -13,7 +13,7 @@ from rich.table import Table
 from threadbridge.activitypub import blocklists as files
 from threadbridge.activitypub.blocklists import Read
 from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
-from threadbridge.domain.blocks import SEVERITIES, Severity, SubjectKind, subject_of
+from threadbridge.domain.blocks import Severity, SubjectKind, subject_of
 from threadbridge.errors import Invalid, NotFound
 from threadbridge.federation import blocklists, enforcement
 from threadbridge.federation.blocklists import Preview
@@ -22,7 +22,7 @@ from threadbridge.storage import blocks
 from threadbridge.storage.blocks import OPERATOR, Entry
 
 Subject = Annotated[str, typer.Argument(help="A domain, an actor (https://… or @user@host), or a keyword.")]
-SeverityOption = Annotated[str, typer.Option("--severity", help="suspend, limit or allow.")]
+SeverityOption = Annotated[Severity, typer.Option("--severity", help="How much it forbids.")]
 Keyword = Annotated[bool, typer.Option("--keyword", help="The subject is a word or phrase in a reply.")]
 
 
@@ -67,8 +67,9 @@ def add(
     Example: threadbridge blocks add spam.example --severity suspend --comment "sells followers"
     """
     kind = _kind(subject, keyword)
-    entry = Entry(kind, subject_of(kind, subject), _severity(severity), comment[:2000], reject_reports=reject_reports)
+    entry = Entry(kind, subject_of(kind, subject), severity, comment[:2000], reject_reports=reject_reports)
     with ground(needs_base_url=False) as opened:
+        enforcement.check_not_us(opened.ids.authority, [entry])
         if dry_run:
             _say_preview(opened.store.read_now(blocklists.preview, [entry]), as_json=as_json)
             return
@@ -89,8 +90,12 @@ def remove(subject: Subject, keyword: Keyword = False, as_json: AsJson = False) 
     with ground(needs_base_url=False) as opened:
         if not opened.store.transact_now(enforcement.lift_rule, OPERATOR, kind, named):
             others = [one.held_by for one in opened.store.read_now(blocks.everything, subject=named)]
-            hint = f"It stands in {', '.join(others)}; an own rule with --severity allow goes before it."
-            raise NotFound(f"There is no rule of yours about {named}", hint=hint if others else None)
+            hint = (
+                f"It stands in {', '.join(others)}; an own rule with --severity allow goes before it."
+                if others
+                else "`threadbridge blocks list` names them."
+            )
+            raise NotFound(f"There is no rule of yours about {named}", hint=hint)
     if as_json:
         print_json({"subject": named, "lifted": True})
     else:
@@ -110,12 +115,13 @@ def import_list(
 
     Example: threadbridge blocks import domain_blocks.csv --dry-run
     """
-    read = files.read(_bytes_of(file), default=_severity(severity))
+    read = files.read(_bytes_of(file), default=severity)
     blocklists.check(read)
     with ground(needs_base_url=False) as opened:
+        entries = [blocklists.entry_of(row) for row in read.rows]
+        enforcement.check_not_us(opened.ids.authority, entries)
         if dry_run:
-            entries = [blocklists.entry_of(row) for row in read.rows]
-            _say_preview(opened.store.read_now(blocklists.preview, entries), as_json=as_json)
+            _say_preview(opened.store.read_now(blocklists.preview, entries), read, as_json=as_json)
             return
         changed, same, lifted = opened.store.transact_now(blocklists.import_file, read, replace=replace)
     figures = {"changed": changed, "unchanged": same, "lifted": lifted, "without_effect": read.idle}
@@ -157,13 +163,12 @@ def preview(
 
     Example: threadbridge blocks preview https://lists.example/tier0.csv
     """
-    cap = _severity(severity)
     with ground() as opened:
         if source.startswith(("https://", "http://")):
             read = asyncio.run(_fetched(opened, source))
         else:
-            read = files.read(_bytes_of(Path(source)), default=cap)
-        entries = [blocklists.entry_of(row, cap) for row in read.rows]
+            read = files.read(_bytes_of(Path(source)), default=severity)
+        entries = [blocklists.entry_of(row, severity) for row in read.rows]
         cut = opened.store.read_now(blocklists.preview, entries, priority=priority)
     _say_preview(cut, read, as_json=as_json)
 
@@ -175,7 +180,9 @@ def subscribe(
     url: Annotated[str, typer.Argument(help="The https address of a list.")],
     name: Annotated[str, typer.Option(help="What you call it.")] = "",
     priority: Annotated[int, typer.Option(help="The list with the greater number goes first.")] = 0,
-    severity: Annotated[str, typer.Option("--severity", help="The strictest that the list may say.")] = "suspend",
+    severity: Annotated[
+        Literal["suspend", "limit"], typer.Option("--severity", help="The strictest that the list may say.")
+    ] = "suspend",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cut.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -183,19 +190,18 @@ def subscribe(
 
     Example: threadbridge blocks subscribe https://lists.example/tier0.csv --severity limit --dry-run
     """
-    cap = _severity(severity)
     with ground() as opened:
         read = asyncio.run(_fetched(opened, url))
         if (trouble := blocklists.doubt(read, 0)) is not None:
             raise Invalid("The list is not followed", detail=trouble)
-        entries = [blocklists.entry_of(row, cap) for row in read.rows]
+        entries = [blocklists.entry_of(row, severity) for row in read.rows]
         if dry_run:
             cut = opened.store.read_now(blocklists.preview, entries, priority=priority)
             _say_preview(cut, read, as_json=as_json)
             return
-        opened.store.transact_now(blocklists.subscribe, url, name=name, priority=priority, severity_cap=cap)
+        opened.store.transact_now(blocklists.subscribe, url, name=name, priority=priority, severity_cap=severity)
     if as_json:
-        print_json({"url": url, "entries": len(entries), "severity_cap": cap, "priority": priority})
+        print_json({"url": url, "entries": len(entries), "severity_cap": severity, "priority": priority})
         return
     out.print(f"Followed: {shown(url)}, {len(entries)} entries; `threadbridge serve` or `work` reads it now.")
 
@@ -270,13 +276,6 @@ def _kind(subject: str, keyword: bool) -> SubjectKind:
     return "actor" if "@" in subject or subject.startswith(("https://", "http://")) else "domain"
 
 
-def _severity(written: str) -> Severity:
-    for severity in SEVERITIES:
-        if written == severity:
-            return severity
-    raise Invalid(f"{written!r} is no severity", hint="Use suspend, limit or allow.")
-
-
 def _say_preview(cut: Preview, read: Read | None = None, *, as_json: bool = False) -> None:
     problems: list[dict[str, Any]] = [
         {"line": one.line, "problem": one.words} for one in (read.problems if read else ())
@@ -289,8 +288,14 @@ def _say_preview(cut: Preview, read: Read | None = None, *, as_json: bool = Fals
             for one in cut.losses
         ]  # fmt: skip
         hosts = {host: standing.name.lower() for host, standing in cut.hosts}
-        print_json({"hosts": hosts, "losses": losses, "problems": problems})
+        rows = {"rows": len(read.rows), "without_effect": read.idle} if read else {}
+        print_json({**rows, "hosts": hosts, "losses": losses, "problems": problems})
         return
+    if read is not None:
+        out.print(
+            f"Read: {len(read.rows)} {'rule' if len(read.rows) == 1 else 'rules'}, {read.idle} lines without effect, "
+            f"{len(problems)} not understood."
+        )
     for problem in problems[:20]:
         out.print(f"Line {problem['line']} is not understood: {shown(problem['problem'])}")
     if not cut.hosts:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from threadbridge.activitypub.ids import Ids
 from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
-from threadbridge.errors import Invalid, NotFound
+from threadbridge.errors import NotFound
 from threadbridge.federation import follow
 from threadbridge.storage import accounts, followers, peers, requests
 from threadbridge.storage.store import Tx
@@ -83,8 +83,12 @@ def _decide(
     with ground() as opened:
 
         def decided(tx: Tx) -> str:
-            uri = _named(tx, person)
-            decision(tx, opened.ids, accounts.named(tx, handle).id, uri)
+            uri, account_id = _named(tx, person), accounts.named(tx, handle).id
+            try:
+                decision(tx, opened.ids, account_id, uri)
+            except NotFound as error:
+                listing = f"threadbridge followers list {handle}{'' if decision is follow.remove else ' --waiting'}"
+                raise NotFound(error.public, hint=f"`{listing}` shows who it is about.") from None
             return uri
 
         uri = opened.store.transact_now(decided)
@@ -99,21 +103,22 @@ def _named(tx: Tx, person: str) -> str:
         return person
     uri = peers.uri_of_handle(tx, person.strip().lstrip("@"))
     if uri is None:
-        raise NotFound(f"Nobody of the address {person!r} is known", hint="`threadbridge followers list` shows ids.")
+        raise NotFound(
+            f"Nobody of the address {person!r} is known",
+            hint="`threadbridge followers list` shows who is, and their ids.",
+        )
     return uri
 
 
 def approval(
     handle: Handle,
-    choice: Annotated[str, typer.Argument(help="'by-hand' or 'everybody'.")],
+    choice: Annotated[Literal["by-hand", "everybody"], typer.Argument(help="Who may follow.")],
     as_json: AsJson = False,
 ) -> None:
     """Choose who may follow: everybody at once (who waits is let in), or each by hand.
 
     Example: threadbridge followers approval alice by-hand
     """
-    if choice not in ("by-hand", "everybody"):
-        raise Invalid(f"There is no such choice as {choice!r}", hint="There are: by-hand, everybody.")
     with ground() as opened:
         changed = opened.store.transact_now(
             lambda tx: follow.choose_approval(tx, opened.ids, accounts.named(tx, handle), choice == "by-hand")

@@ -26,7 +26,7 @@ _STATES = {
 }
 _ROTATION = {
     "trying": "on trial",
-    "spreading": "changed; being told to everybody",
+    "spreading": "changed",
     "restoring": "being taken back",
     "done": "changed",
     "rolled_back": "taken back",

@@ -10,12 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from threadbridge.bridge import holding
 from threadbridge.cli.terminal import AsJson, err, ground, out, print_json, shown
 from threadbridge.domain.accounts import check_domain, check_handle
 from threadbridge.errors import Invalid
 from threadbridge.federation import also_known, farewell, own_domain
+from threadbridge.portability import certificates
 from threadbridge.services import Ground, open_services
 from threadbridge.storage import accounts, posts, profiles
+from threadbridge.storage import held as held_posts
 from threadbridge.storage.profiles import UNCHANGED
 from threadbridge.storage.store import Tx
 
@@ -46,6 +49,9 @@ def set_(
     indexable: Annotated[bool | None, typer.Option(help="Search engines and full-text searches.")] = None,
     featured: Annotated[int | None, typer.Option(help="Newest posts on top when none is pinned.")] = None,
     credit: Annotated[list[str] | None, typer.Option(help="A web site that may name the author (repeat it).")] = None,
+    hold: Annotated[
+        int | None, typer.Option(help="Minutes that new posts wait before they leave, 0 to 15.", min=0, max=15)
+    ] = None,
     avatar_alt: Annotated[str | None, typer.Option(help="Description of the profile picture.")] = None,
     header_alt: Annotated[str | None, typer.Option(help="Description of the header picture.")] = None,
     as_json: AsJson = False,
@@ -69,6 +75,8 @@ def set_(
                 avatar_alt=avatar_alt,
                 header_alt=header_alt,
             )
+            if hold is not None:
+                holding.choose(tx, accounts.named(tx, handle).id, hold, _OPERATOR)
 
         opened.store.transact_now(choose)
         found = opened.store.read_now(_profile, opened, handle)
@@ -98,7 +106,9 @@ def field(
             elif name in names:
                 del held[names.index(name)]
             else:
-                raise Invalid(f"There is no field {name!r}")
+                raise Invalid(
+                    f"There is no field {name!r}", hint=f"`threadbridge profile show {account.handle}` names them."
+                )
             profiles.set_fields(tx, account.id, held)
 
         opened.store.transact_now(change)
@@ -118,10 +128,12 @@ def header(
     with ground() as opened:
         account = opened.store.read_now(accounts.named, handle)
         if picture is not None and not picture.is_file():
-            raise Invalid(f"There is no file {str(picture)!r}")
+            raise Invalid(f"There is no file {str(picture)!r}", hint="Give the path of a picture.")
         row = opened.media.ingest(picture, kind_hint="image") if picture is not None else None
         if row is not None and not row.media_type.startswith("image/"):
-            raise Invalid("A header is a picture", detail=row.media_type)
+            raise Invalid(
+                f"A header is a picture, and that is {row.media_type}", hint="Give a JPEG, PNG, GIF or WebP."
+            )
 
         def put(tx: Tx) -> None:
             if row is not None:
@@ -178,6 +190,7 @@ def _profile(tx: Tx, opened: Ground, handle: str) -> dict[str, Any]:
         "discoverable": account.discoverable,
         "indexable": account.indexable,
         "featured": account.featured_count,
+        "hold_minutes": held_posts.minutes(tx, account.id),
         "credit": list(account.credit_domains),
         "avatar_alt": account.avatar_alt,
         "header": ids.media(account.header, account.header_type) if account.header and account.header_type else None,
@@ -236,7 +249,7 @@ def set_domain(
 
 
 def check_own_domain(handle: Handle, as_json: AsJson = False) -> None:
-    """Look whether an account's own domain leads here, and say exactly what is wrong.
+    """Look whether an account's own domain leads here, and say exactly what is wrong. Ends with 1 when something is.
 
     Example: threadbridge domain check alice
     """
@@ -247,7 +260,9 @@ def check_own_domain(handle: Handle, as_json: AsJson = False) -> None:
                 f"The account {account.handle!r} has no own domain",
                 hint=f"`threadbridge domain set {account.handle} example.org` gives it one.",
             )
-        _look(opened, account.id, as_json)
+        right = _look(opened, account.id, as_json)
+    if not right:
+        raise typer.Exit(1)
 
 
 def remove_domain(handle: Handle, as_json: AsJson = False) -> None:
@@ -265,13 +280,15 @@ def remove_domain(handle: Handle, as_json: AsJson = False) -> None:
         out.print(f"{'Removed' if removed else 'There was none'}: the account is [bold]{shown(address)}[/bold]")
 
 
-def _look(opened: Ground, account_id: int, as_json: bool) -> None:
+def _look(opened: Ground, account_id: int, as_json: bool) -> bool:
+    """Whether the domain answers rightly."""
     asyncio.run(_look_now(opened, account_id))
     account = opened.store.read_now(accounts.by_id, account_id)
     held = opened.store.read_now(profiles.own_domain, account_id)
     assert account is not None
     assert held is not None
     ready = own_domain.snippets(opened.ids, account, held.domain)
+    right = all(level != "error" for level, _ in held.findings)
     if as_json:
         print_json(
             {
@@ -282,7 +299,7 @@ def _look(opened: Ground, account_id: int, as_json: bool) -> None:
                 "snippets": {"caddy": ready.caddy, "nginx": ready.nginx, "static": ready.static},
             }
         )
-        return
+        return right
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     for level, words in held.findings:
         out.print(f"  [{colours[level]}]{level}[/{colours[level]}]  {shown(words)}")
@@ -293,6 +310,7 @@ def _look(opened: Ground, account_id: int, as_json: bool) -> None:
         )
         for name, text in (("Caddy", ready.caddy), ("nginx", ready.nginx), ("a file", ready.static)):
             out.print(f"\n[bold]{name}[/bold]\n{shown(text)}")
+    return right
 
 
 async def _look_now(opened: Ground, account_id: int) -> None:
@@ -352,12 +370,15 @@ def delete(
         asked = opened.store.transact_now(
             farewell.ask, account.id, _OPERATOR, timedelta(days=cooling_days)
         )  # fmt: skip
+        code = opened.store.read_now(certificates.code, opened.vault, account.id)
+        proof = f"{opened.ids.base}/certificates/{account.id}/{code}"
     if as_json:
-        print_json({"handle": account.handle, "begins_at": asked.due_at})
+        print_json({"handle": account.handle, "begins_at": asked.due_at, "certificate": proof})
         return
     begins = f"{asked.due_at:%Y-%m-%d %H:%M} UTC"
     out.print(f"@{shown(account.handle)} bridges nothing any more. The deletion begins at {begins},")
     out.print("while `threadbridge serve` or `threadbridge work` runs.")
+    out.print(f"  Its certificate, afterwards: {shown(proof)}")
     if cooling_days:
         out.print(f"  `threadbridge accounts undelete {shown(account.handle)}` takes it back until then.")
 

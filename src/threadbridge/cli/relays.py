@@ -12,7 +12,6 @@ from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
 from threadbridge.errors import Invalid
 from threadbridge.federation import relay
 from threadbridge.services import Ground, open_services
-from threadbridge.storage import relays
 
 Address = Annotated[
     str, typer.Argument(help="The relay: its inbox (https://relay.example/inbox), or its actor where it has one.")
@@ -66,24 +65,30 @@ def remove(address: Address, as_json: AsJson = False) -> None:
 
 
 def list_relays(as_json: AsJson = False) -> None:
-    """List the relays, and whether they have let us in.
+    """List the relays, whether they have let us in, and what went wrong when they were asked.
 
     Example: threadbridge relays list
     """
     with ground() as opened:
-        found = opened.store.read_now(relays.listed)
+        found = opened.store.read_now(relay.listed)
     if as_json:
         print_json(
             [
-                {"address": r.address, "state": r.state, "asked_at": r.asked_at, "changed_at": r.changed_at}
-                for r in found
+                {
+                    "address": one.address,
+                    "state": one.state,
+                    "asked_at": one.asked_at,
+                    "changed_at": one.changed_at,
+                    "trouble": trouble,
+                }
+                for one, trouble in found
             ]
         )
         return
     if not found:
         out.print("No relays. `threadbridge relays add` asks one.")
         return
-    table = Table("Relay", "State", "Since", box=None, pad_edge=False)
-    for one in found:
-        table.add_row(shown(one.address), one.state, f"{one.changed_at:%Y-%m-%d %H:%M}")
+    table = Table("Relay", "State", "Since", "Trouble", box=None, pad_edge=False)
+    for one, trouble in found:
+        table.add_row(shown(one.address), one.state, f"{one.changed_at:%Y-%m-%d %H:%M}", shown(trouble or ""))
     out.print(table)

@@ -48,7 +48,7 @@ def show(number: Number, as_json: AsJson = False) -> None:
     with ground(needs_base_url=False) as opened:
         one = opened.store.read_now(reports.by_id, number)
     if one is None:
-        raise NotFound(f"There is no report {number}")
+        raise NotFound(f"There is no report {number}", hint="`threadbridge reports list --all` names them.")
     if as_json:
         print_json(one)
         return

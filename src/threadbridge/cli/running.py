@@ -8,10 +8,15 @@ import typer
 
 from threadbridge import __version__, logs, server
 from threadbridge.cli.terminal import (
+    AsJson,
     debugging,
     err,
     ground,
+    print_json,
+    print_lines,
+    shown,
 )
+from threadbridge.errors import BadConfiguration
 
 
 def serve(
@@ -37,8 +42,11 @@ def work() -> None:
     Example: threadbridge work      (beside: threadbridge serve --no-worker)
     """
     with ground(running=True) as opened, server.sole(opened, "worker"):
-        err.print(f"threadbridge {__version__} works for {opened.ids.base}")
-        server.in_loop(server.run(opened, worker=True))
+        port = opened.config.probe_port
+        probed = server.listen(opened.config.host, port) if port else None
+        answers = f"; probes on {opened.config.host}:{port}" if port else ""
+        err.print(f"threadbridge {__version__} works for {opened.ids.base}{answers}")
+        server.in_loop(server.run(opened, worker=True, probed=probed))
 
 
 def demo(
@@ -55,6 +63,55 @@ def demo(
 
     logs.configure("text", debug=debugging(), quiet=True)
     raise typer.Exit(run_demo(port, leave=leave, debug=debugging()))
+
+
+def drill(
+    followers: Annotated[int, typer.Option(min=1, help="How many followers.")] = 10_000,
+    hosts: Annotated[int, typer.Option(min=1, help="On how many servers.")] = 1_000,
+    dead: Annotated[str, typer.Option(help="Share of servers that refuse connections or never answer.")] = "5%",
+    slow: Annotated[str, typer.Option(help="Share that answers after two seconds.")] = "5%",
+    too_many: Annotated[str, typer.Option("--429", help="Share that asks to be left alone for a while.")] = "2%",
+    failing: Annotated[str, typer.Option("--5xx", help="Share that has trouble for a while.")] = "2%",
+    gone: Annotated[str, typer.Option(help="Share that says it is gone.")] = "1%",
+    bad_tls: Annotated[str, typer.Option(help="Share whose TLS is broken.")] = "1%",
+    seconds: Annotated[float, typer.Option(min=1, help="End after this time at the latest.")] = 60.0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes (PostgreSQL for several).")] = 1,
+    database: Annotated[
+        str | None, typer.Option(help="A PostgreSQL address; a schema is made there, and dropped afterwards.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Before going live: what this machine carries. A throw-away bridge delivers to servers on loopback, some of
+    them ill; the exit status is 1 when anybody was told twice, too early, or not at all.
+
+    Example: threadbridge drill --followers 10000 --hosts 1000 --dead 5% --429 2% --seconds 60
+    """
+    from threadbridge import drill as drills
+
+    logs.configure("text", debug=debugging(), quiet=True)
+    plan = drills.Plan(
+        followers=followers, hosts=hosts, dead=_share(dead, "--dead"), slow=_share(slow, "--slow"),
+        too_many=_share(too_many, "--429"), failing=_share(failing, "--5xx"), gone=_share(gone, "--gone"),
+        bad_tls=_share(bad_tls, "--bad-tls"), seconds=seconds, workers=workers, database=database,
+    )  # fmt: skip
+    report = drills.drill(plan, lambda words: err.print(shown(words)))
+    if as_json:
+        print_json(report)
+    else:
+        print_lines(drills.lines(report))
+    if report.broken:
+        raise typer.Exit(1)
+
+
+def _share(text: str, option: str) -> float:
+    """A share as people write it: 5%, 0.5%, 0.05."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise BadConfiguration(f"{option} takes a share such as 5% or 0.05", detail=text[:80])
+    return value
 
 
 def sandbox(

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from threadbridge import config, logs
 from threadbridge.errors import DiskFull, ThreadbridgeError
-from threadbridge.services import Ground, open_ground
+
+if TYPE_CHECKING:
+    from threadbridge.config import Config
+    from threadbridge.services import Ground
 
 # Without `emoji`, or an address such as "host:8:…" turns into a picture.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -73,10 +74,13 @@ def shown(text: str) -> str:
     return escape("".join(character if character.isprintable() or character == "\n" else "�" for character in plain))
 
 
-def load(*, running: bool = False, **overrides: Any) -> config.Config:
+def load(*, running: bool = False, **overrides: Any) -> Config:
     """The settings; the log says everything only of what keeps `running`."""
+    from threadbridge import config, logs
+
     loaded = config.load(**overrides)
-    logs.configure(loaded.log_format, debug=debugging(), quiet=not running)
+    sampled = loaded.log_lines_per_minute if running else None
+    logs.configure(loaded.log_format, debug=debugging(), quiet=not running, lines_per_minute=sampled)
     for name in config.unknown_environment():
         err.print(f"[yellow]Warning:[/yellow] the environment variable {shown(name)} is no setting of threadbridge")
     return loaded
@@ -84,6 +88,8 @@ def load(*, running: bool = False, **overrides: Any) -> config.Config:
 
 @contextmanager
 def ground(*, needs_base_url: bool = True, running: bool = False, **overrides: Any) -> Iterator[Ground]:
+    from threadbridge.services import open_ground
+
     opened = open_ground(load(running=running, **overrides), needs_base_url=needs_base_url)
     try:
         yield opened
@@ -94,6 +100,8 @@ def ground(*, needs_base_url: bool = True, running: bool = False, **overrides: A
 @contextmanager
 def progress(description: str, total: float | None = None, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A progress bar on standard error; `report(completed, total=…, description=…)` moves it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip

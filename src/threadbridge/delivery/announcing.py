@@ -40,7 +40,7 @@ def tell(tx: Tx, ids: Ids, job: Job) -> None:
         digest = profiles.digest(described)
         if digest != accounts.announced(tx, account_id):
             if account.followers_count:
-                outbox.announce_profile(tx, ids, account, described)
+                outbox.announce_profile(tx, ids, account, described, bulk=bool(job.arguments.get("bulk")))
                 log.info("a changed profile is told", account=account_id)
             else:
                 accounts.set_announced(tx, account_id, digest, told=False)
@@ -65,6 +65,9 @@ def look_over(tx: Tx, ids: Ids, after_id: int, place: int) -> tuple[int, int] | 
             accounts.set_announced(tx, account.id, UNKNOWN, told=False)
         else:
             due_at = tx.now + APART * place
-            jobs.add(tx, accounts.ANNOUNCE, str(account.id), {"account": account.id}, due_at=due_at)
+            # In bulk: a newer program changed them all. Unless their owner asked meanwhile, which is not undone here.
+            wanted = {"account": account.id, "bulk": True}
+            if not jobs.wanted(tx, accounts.ANNOUNCE, str(account.id)):
+                jobs.add(tx, accounts.ANNOUNCE, str(account.id), wanted, due_at=due_at)
             place += 1
     return (some[-1].id, place) if len(some) == CHUNK else None

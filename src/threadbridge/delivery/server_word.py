@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -32,16 +32,29 @@ from threadbridge.storage.vault import Vault
 log = structlog.get_logger(__name__)
 
 SAY = "own_word"
+TURN = timedelta(seconds=5)
 SUSPENDED = "this server is suspended here"
 
 
-def ask(tx: Tx, document: Document, inbox: str) -> None:
-    """Have something said by the server's own actor to one inbox; nothing is, if its server is suspended."""
+def ask(tx: Tx, document: Document, inbox: str, *, after: str | None = None) -> None:
+    """Have something said by the server's own actor to one inbox; nothing is, if its server is suspended. `after` is
+    the id of what must have been said there before (a Follow, before its Undo)."""
     if blocks.suspended_hosts(tx, [host_of(inbox)]):
         log.info("the server's own word was not said", inbox=inbox, kind=document.get("type"), reason=SUSPENDED)
         return
-    key = hashlib.sha256(f"{document['id']} {inbox}".encode()).hexdigest()
-    jobs.add(tx, SAY, key, {"inbox": inbox, "document": document, "said_at": tx.now.isoformat()})
+    arguments = {"inbox": inbox, "document": document, "said_at": tx.now.isoformat()}
+    if after is not None:
+        arguments["after"] = after
+    jobs.add(tx, SAY, _key(str(document["id"]), inbox), arguments)
+
+
+def trouble(tx: Tx, uri: str, inbox: str) -> str | None:
+    """Why what was to be said (by its id) has not arrived; None when it has, or nothing was tried yet."""
+    return jobs.trouble(tx, SAY, _key(uri, inbox))
+
+
+def _key(uri: str, inbox: str) -> str:
+    return hashlib.sha256(f"{uri} {inbox}".encode()).hexdigest()
 
 
 async def say(store: Store, vault: Vault, carrier: Carrier, prover: Prover, ids: Ids, job: Job) -> None:
@@ -59,6 +72,10 @@ def _may_go(tx: Tx, job: Job, host: str) -> bool:
     if blocks.suspended_hosts(tx, [host]):
         # Since it was asked for: what waits is called back like any delivery.
         jobs.give_up(tx, job, SUSPENDED)
+        return False
+    before = job.arguments.get("after")
+    if before is not None and jobs.wanted(tx, SAY, _key(str(before), str(job.arguments["inbox"]))):
+        jobs.wait(tx, job, tx.now + TURN, reason="something has to be said before it")
         return False
     if (until := hosts.rests_until(tx, host)) is not None:
         jobs.wait(tx, job, until, reason=f"{host} is left alone for a while")
@@ -91,7 +108,10 @@ def _settle(tx: Tx, job: Job, answer: Answer, learnt: Taken | None, spread: floa
         host_failures=hosts.failures(tx, [host]).get(host, 0),
         previous=job.arguments.get("status"),
     )
-    if outcome.host_trouble is not None:
+    if outcome.asked_for_time and outcome.due_at is not None:
+        until = outcome.asked_until or outcome.due_at
+        hosts.asked_for_peace(tx, host, outcome.reason or "", until, down=outcome.kind != "slow down")
+    elif outcome.host_trouble is not None:
         hosts.in_trouble(
             tx, host, outcome.host_trouble, held_until=outcome.held_until, asked_until=outcome.asked_until
         )

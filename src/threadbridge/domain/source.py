@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+THREADS_HOSTS = ("www.threads.com", "www.threads.net", "threads.com", "threads.net")
+"""Where the profile pages of Threads are, the present address first."""
 MediaKind = Literal["image", "video", "audio"]
 PostKind = Literal["post", "reply", "repost"]
 Listing = Literal["post", "reply"]

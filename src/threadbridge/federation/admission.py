@@ -145,7 +145,7 @@ def turned_away(tx: Tx, kind: str, activity: Activity, heard: Heard, refused: Re
             rejecting = heard.ids.reject(refused.account_id, activity.id, tx.now)
             outbox.answer(
                 tx, refused.account_id, outgoing.reject(heard.ids, refused.account_id, rejecting, said),
-                heard.peer.inbox,
+                heard.peer.inbox, about=outbox.relation(heard.ids, refused.account_id, activity.actor),
             )  # fmt: skip
     return TurnedAway(refused.reason, refused.silently)
 

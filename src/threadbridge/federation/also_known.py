@@ -6,6 +6,7 @@ that silently fails. What it says of the other side is shown; that the other sid
 
 from __future__ import annotations
 
+from threadbridge.activitypub import document
 from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.accounts import is_web_address
 from threadbridge.domain.people import Peer
@@ -30,7 +31,7 @@ async def look_up(peers: Peers, ids: Ids, given: str) -> Peer:
         raise Invalid("That account is on this very server", hint="Name the account that you have elsewhere.")
     try:
         if is_web_address(wanted):
-            uri = str((await peers.document(wanted))["id"])
+            uri = document.id_of(await peers.document(wanted))
         elif wanted.lstrip("@").count("@") == 1:
             uri = await peers.webfinger(wanted)
         else:

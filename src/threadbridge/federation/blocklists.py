@@ -16,6 +16,7 @@ import structlog
 
 from threadbridge.activitypub import blocklists
 from threadbridge.activitypub.blocklists import Problem, Read, Row
+from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.blocks import SEVERITIES, Rule, Severity, Somebody, Standing, judge
 from threadbridge.errors import BadAnswer, Invalid, NetworkError
 from threadbridge.federation import enforcement
@@ -194,14 +195,20 @@ def _later(tx: Tx, job: Job, delay: timedelta) -> None:
 
 
 def taken(
-    tx: Tx, job: Job, followed: Subscription, read: Read, etag: str | None, *, force: bool = False
+    tx: Tx, ids: Ids, job: Job, followed: Subscription, read: Read, etag: str | None, *, force: bool = False
 ) -> str | None:
-    """Take over what a followed list says now; returns why not, and then changes nothing."""
+    """Take over what a followed list says now; returns why not, and then changes nothing. What it says about this
+    server itself is passed over: our accounts talk to each other, whatever others think of us."""
     if (trouble := doubt(read, followed.entries, force=force)) is not None:
         failed(tx, job, followed, trouble)
         return trouble
     held_by = blocks.of_list(followed.id)
-    entries = [entry_of(row, followed.severity_cap) for row in read.rows]
+    said = [entry_of(row, followed.severity_cap) for row in read.rows]
+    entries = [entry for entry in said if not enforcement.names_us(ids.authority, entry)]
+    if len(entries) < len(said):
+        words = "the list names this server itself, which is passed over"
+        log.warning(words, url=followed.url)
+        decisions.write_once(tx, "list", words, subject=followed.url, host="")
     added = enforcement.add_rules(tx, held_by, entries, list_id=followed.id)
     lifted = blocks.remove_missing(tx, held_by, [(entry.kind, entry.subject) for entry in entries])
     enforcement.ask(tx, lifted)
@@ -245,7 +252,7 @@ async def fetch(client: Client, url: str, etag: str | None = None) -> tuple[Read
     return read, answer.headers.get("etag")
 
 
-async def read_followed(store: Store, client: Client, job: Job) -> str | None:
+async def read_followed(store: Store, client: Client, ids: Ids, job: Job) -> str | None:
     """Read one followed list and settle the job; returns why it was not taken over."""
     followed = await store.read(blocks.subscription, int(job.arguments["list"]))
     if followed is None:
@@ -261,7 +268,7 @@ async def read_followed(store: Store, client: Client, job: Job) -> str | None:
     if read is None:
         await store.transact(unchanged, job, followed.id)
         return None
-    trouble = await store.transact(taken, job, followed, read, etag, force=force)
+    trouble = await store.transact(taken, ids, job, followed, read, etag, force=force)
     if trouble is not None:
         log.warning("a block list was not taken over", url=followed.url, reason=trouble)
     else:

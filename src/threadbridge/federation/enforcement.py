@@ -24,8 +24,17 @@ from threadbridge.activitypub import outgoing, text
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
 from threadbridge.delivery import outbox, polls
-from threadbridge.domain.blocks import EVERYWHERE, Rule, Somebody, Standing, SubjectKind, by_words, judge
-from threadbridge.errors import AddressRefused, BadAnswer, NetworkError
+from threadbridge.domain.blocks import (
+    EVERYWHERE,
+    Rule,
+    Somebody,
+    Standing,
+    SubjectKind,
+    by_words,
+    domains_above,
+    judge,
+)
+from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError
 from threadbridge.federation import answering
 from threadbridge.federation.admission import Admitted
 from threadbridge.federation.heard import Heard
@@ -67,6 +76,22 @@ def add_rules(
             jobs.add(tx, NAME, jobs.key_of(entry.subject), {"subject": entry.subject})
     ask(tx, changed)
     return changed
+
+
+def names_us(authority: str, entry: Entry) -> bool:
+    """Whether a rule about a domain is about this server itself (`authority`), or about a domain above it."""
+    return entry.kind == "domain" and entry.severity != "allow" and entry.subject in domains_above(authority)
+
+
+def check_not_us(authority: str, entries: Sequence[Entry]) -> None:
+    """Raises Invalid when a rule would keep this server from hearing itself: its accounts talk to each other too."""
+    for entry in entries:
+        if names_us(authority, entry):
+            raise Invalid(
+                f"{entry.subject} is this server itself" if entry.subject == authority
+                else f"{entry.subject} holds this server itself ({authority})",
+                hint="Nothing was stored. To keep somebody here from speaking, name their account (@user@host).",
+            )  # fmt: skip
 
 
 def _is_handle(entry: Entry) -> bool:
@@ -304,7 +329,7 @@ def _tell(tx: Tx, ids: Ids, tie: Tie, *, suspended: bool) -> None:
         answer = outgoing.reject(ids, tie.account_id, ids.reject(tie.account_id, follow_uri, tx.now), said)
     else:
         answer = outgoing.accept(ids, tie.account_id, ids.accept(tie.account_id, follow_uri, tx.now), said)
-    outbox.answer(tx, tie.account_id, answer, peer.inbox)
+    outbox.answer(tx, tie.account_id, answer, peer.inbox, about=outbox.relation(ids, tie.account_id, peer.uri))
 
 
 def _settle_texts(tx: Tx, ties: Sequence[Tie], rulings: _Rulings, put: _Mark) -> None:

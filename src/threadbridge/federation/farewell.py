@@ -23,7 +23,7 @@ from threadbridge.activitypub.text import host_of
 from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import Conflict, Gone, NotFound
-from threadbridge.storage import accounts, connections, decisions, farewells, jobs, ledger
+from threadbridge.storage import accounts, connections, decisions, farewells, jobs, ledger, rollups, superseding
 from threadbridge.storage.farewells import Farewell
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
@@ -36,7 +36,11 @@ KEY_STAYS = timedelta(hours=12)
 """Servers work through what they received within hours; a Delete whose key is gone by then is dropped as unverified
 (Misskey and Mastodon fetch keys when a queue's turn comes)."""
 LOOK_EVERY = timedelta(minutes=5)
+BREATH = timedelta(seconds=1)
 CHUNK = 500
+SILENCED_TOGETHER = 2000
+ROLLED = "the roll-ups"
+"""What the place of `telling` is called between the ledger and the tables of people."""
 ERASED_TOGETHER = 100
 
 
@@ -64,11 +68,11 @@ def take_back(tx: Tx, account_id: int, asked_by: str) -> None:
     """The account is to stay after all. Raises Conflict when nothing can be taken back (any more)."""
     held = farewells.of_account(tx, account_id)
     if held is None or not farewells.take_back(tx, account_id):
-        raise Conflict(
-            "There is no deletion to take back"
-            if held is None
-            else "The deletion has begun; other servers have been told, and it cannot be taken back"
-        )
+        if held is None:
+            raise Conflict(
+                "There is no deletion to take back", hint="`threadbridge accounts` shows which are asked for."
+            )
+        raise Conflict("The deletion has begun; other servers have been told, and it cannot be taken back")
     if held.state_before is AccountState.ACTIVE:
         accounts.set_state(tx, account_id, AccountState.ACTIVE, f"deletion taken back by {asked_by}")
         connections.speak_from_now(tx, account_id)
@@ -96,7 +100,7 @@ def step(tx: Tx, ids: Ids, job: Job) -> tuple[str, dict[str, Any]] | None:
     if held.phase == "cooling":
         return _begin(tx, ids, account_id)
     if held.phase == "telling":
-        return _tell(tx, ids, job, held)
+        return _tell(tx, job, held)
     if held.phase == "keeping":
         return _keep(tx, job, held)
     return held.phase, job.arguments
@@ -107,28 +111,41 @@ def _begin(tx: Tx, ids: Ids, account_id: int) -> tuple[str, dict[str, Any]]:
     farewells.silence(tx, account_id, fan_out=outbox.FAN_OUT)
     accounts.set_state(tx, account_id, AccountState.GONE, "deleted")
     activity_id = outbox.say_farewell(tx, ids, account_id)
+    superseding.replace_all(tx, account_id, activity_id)
     farewells.move_on(tx, account_id, "telling", activity_id=activity_id)
     log.info("an account is deleted", account=account_id)
     return "telling", {"account": account_id}
 
 
-def _tell(tx: Tx, ids: Ids, job: Job, held: Farewell) -> tuple[str, dict[str, Any]] | None:
+def _tell(tx: Tx, job: Job, held: Farewell) -> tuple[str, dict[str, Any]] | None:
     """Address the next ones: first whoever the ledger knows, then whoever followed, liked, boosted, answered, …"""
     assert held.activity_id is not None
     said = ledger.activity(tx, held.activity_id)
     assert said is not None
     place = job.arguments.get("place")
     tables = farewells.acquainted_by()
+    if place is None:
+        if superseding.silence(tx, held.account_id, SILENCED_TOGETHER):
+            return "telling", job.arguments
+        if superseding.under_way(tx, held.account_id):
+            # What somebody is sending just now arrives before the last word, or not at all.
+            jobs.again(tx, job, tx.now + BREATH)
+            return None
     if place is None or isinstance(place[0], int):
         after = (int(place[0]), str(place[1])) if place else (0, "")
         known = farewells.receivers(tx, held.account_id, after, CHUNK)
-        _address(tx, ids, said, [(inbox, host) for _, inbox, host in known])
+        _address(tx, said, [(inbox, host) for _, inbox, host in known])
         if len(known) == CHUNK:
             return _left(tx, job, [known[-1][0], known[-1][1]])
-        return _left(tx, job, [tables[0], ""])
+        # After those, never before: what goes into the roll-ups meanwhile is found there.
+        return _left(tx, job, [ROLLED, 0])
+    if place[0] == ROLLED:
+        before = rollups.known_to(tx, held.account_id, after=int(place[1]), limit=CHUNK)
+        _address(tx, said, [(inbox, host) for _, inbox, host in before])
+        return _left(tx, job, [ROLLED, before[-1][0]] if len(before) == CHUNK else [tables[0], ""])
     table, after_uri = str(place[0]), str(place[1])
     met = farewells.acquainted(tx, table, held.account_id, after_uri, CHUNK)
-    _address(tx, ids, said, [(inbox, host_of(inbox)) for _, inbox in met])
+    _address(tx, said, [(inbox, host_of(inbox)) for _, inbox in met])
     if len(met) == CHUNK:
         return _left(tx, job, [table, met[-1][0]])
     following = [name for name in tables if name > table]
@@ -139,11 +156,10 @@ def _tell(tx: Tx, ids: Ids, job: Job, held: Farewell) -> tuple[str, dict[str, An
     return "keeping", job.arguments
 
 
-def _address(tx: Tx, ids: Ids, said: ledger.Activity, inboxes: list[tuple[str, str]]) -> None:
-    others = [(inbox, host) for inbox, host in inboxes if not ids.is_ours(inbox)]
+def _address(tx: Tx, said: ledger.Activity, inboxes: list[tuple[str, str]]) -> None:
     # Suspended servers too: they may hold copies, the owner wants them gone, and once the key is destroyed nobody can
     # ask for it any more. It tells them nothing but that they are to forget.
-    ledger.add_deliveries(tx, said, others, lane=ledger.LANE_CHANGE, suspended_too=True)
+    ledger.add_deliveries(tx, said, inboxes, lane=ledger.LANE_BULK, suspended_too=True)
 
 
 def _left(tx: Tx, job: Job, place: list[Any]) -> tuple[str, dict[str, Any]]:

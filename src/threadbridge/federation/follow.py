@@ -84,13 +84,13 @@ def _let_in(tx: Tx, ids: Ids, account_id: int, peer: Peer, follow_uri: str) -> N
         ids.accept(account_id, follow_uri, tx.now),
         outgoing.follow_said(follow_uri, peer.uri, ids.actor(account_id)),
     )
-    outbox.answer(tx, account_id, said, peer.inbox)
+    outbox.answer(tx, account_id, said, peer.inbox, about=outbox.relation(ids, account_id, peer.uri))
 
 
 def _turn_away(tx: Tx, ids: Ids, account_id: int, peer: Peer, follow_uri: str) -> None:
     followed = outgoing.follow_said(follow_uri, peer.uri, ids.actor(account_id))
     said = outgoing.reject(ids, account_id, ids.reject(account_id, follow_uri, tx.now), followed)
-    outbox.answer(tx, account_id, said, peer.inbox)
+    outbox.answer(tx, account_id, said, peer.inbox, about=outbox.relation(ids, account_id, peer.uri))
 
 
 def _decided(tx: Tx, account_id: int, kind: str, reason: str, subject: str) -> None:

@@ -1,17 +1,20 @@
 """The table of verbs: everything that this server reacts to when another server speaks.
 
-    Follow    follow.received, relay.followed      Undo Follow      follow.undone
-    Like      react.received      Undo Like        react.undone
-    Announce  react.received      Undo Announce    react.undone
-    Create    reply.received, vote.received, quote.noticed
-    Update    reply.edited, quote.noticed, actor.updated
-    Delete    reply.deleted, quote.ended, quote.withdrawn, rules.end_approval, actor.deleted
-    Block     follow.blocked      Move             move.received
-    QuoteRequest  quote.requested, and its Undo quote.undone
-    ReplyRequest  answering.requested
-    Answer    quote.answered, relay.answered       (Accept or Reject of what we asked)
-    Arrange   loops.arranged                       (Add or Remove)
-    Flag      report.received
+    Follow                follow.received, relay.followed
+    Like, EmojiReact      react.received
+    Announce              react.received
+    Undo                  follow.undone, react.undone, quote.undone; what it overtook never counts
+    Create                reply.received, vote.received, quote.noticed
+    Update                reply.edited, quote.noticed, actor.updated
+    Delete                reply.deleted, quote.ended, quote.withdrawn, rules.end_approval, actor.deleted
+    Block                 follow.blocked
+    Move                  move.received
+    QuoteRequest          quote.requested
+    ReplyRequest          answering.requested
+    Accept, Reject        quote.answered, relay.answered      (of what we asked)
+    Add, Remove           loops.arranged
+    Flag                  report.received
+    (fetched, not sent)   reply.found, by `thread`
 
 Rule: a verb gets here only with a `Verified`, which only a checked signature can make, and only for what the signer
 itself says (Fedify's CVE-2025-54888 was processing before comparing). Each activity id has its effect
@@ -68,7 +71,8 @@ def receive(tx: Tx, verified: Verified, activity: Activity, heard: Heard) -> Out
     first = seen.first_hearing(tx, activity.id, activity.actor, "done")
     reason = _done(tx, activity, heard, VERBS.get(type(activity)), admitted) if first else "seen before"
     if heard.host_is_news:
-        hosts.heard_from(tx, host_of(heard.peer.inbox), only_known=reason is not None)
+        taken_at = host_of(heard.peer.shared_inbox or heard.peer.inbox)
+        hosts.heard_from(tx, taken_at, only_known=reason is not None)
     return _counted(tx, activity, reason) if first else Dropped("seen before")
 
 
@@ -94,9 +98,10 @@ def passed_on(tx: Tx, activity: Activity) -> Outcome:
     return Dropped(loops.OTHERS)
 
 
-def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
-    """Let a *forwarded* activity have its effect: its object was fetched from its own origin (`heard.note`), or found
-    gone there, so nothing rests on who passed it on."""
+def receive_fetched(tx: Tx, activity: Activity, heard: Heard, verb: Verb | None = None) -> Outcome:
+    """Let an activity that its actor has not signed have its effect: its object was fetched from its own origin
+    (`heard.note`), or found gone there, so nothing rests on who passed it on. `verb` is what `thread` does with what
+    nobody sent at all."""
     if heard.note is not None and heard.note.author != heard.peer.uri:
         raise Forbidden("The object is by somebody else than the activity says")
     admitted = admission.admit(tx, activity, heard)
@@ -106,9 +111,8 @@ def receive_fetched(tx: Tx, activity: Activity, heard: Heard) -> Outcome:
     # The activity's own id is not written down: nobody has confirmed it, and writing it down would make us deaf to
     # the activity that really bears it. What was fetched has its effect once by the object's id and time.
     forwardable = isinstance(activity, FORWARDABLE)
-    reason = (
-        _done(tx, activity, heard, VERBS[type(activity)], admitted) if forwardable else "not confirmed by its origin"
-    )
+    verb = verb or VERBS[type(activity)]
+    reason = _done(tx, activity, heard, verb, admitted) if forwardable else "not confirmed by its origin"
     if reason is None:
         return Done()
     seen.count_dropped(tx, kind_of(activity), reason)

@@ -12,11 +12,13 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.incoming import same_origin
 from threadbridge.activitypub.text import host_of
 from threadbridge.domain.people import Peer
+from threadbridge.domain.source import THREADS_HOSTS
 from threadbridge.federation.heard import Heard, PreparedNote
-from threadbridge.storage import decisions, relays, replies
+from threadbridge.storage import decisions, outages, relays, replies
 from threadbridge.storage.store import Tx
 
-THREADS_HOSTS = frozenset({"threads.net", "www.threads.net", "threads.com", "www.threads.com"})
+BRIDGES = frozenset({"birdsitelive", "bridgy-fed", "momostr", "threadbridge"})
+"""Software, as its NodeInfo calls it, that brings what was said on another network."""
 OTHERS = "a relay passes on others' posts"
 
 
@@ -48,6 +50,9 @@ def arranged(tx: Tx, activity: incoming.Arrange, heard: Heard) -> str:
 def copied(tx: Tx, ids: Ids, note: PreparedNote) -> str | None:
     """Why a post is a copy that we do not take; None when it may be kept."""
     original = note.copy_of
+    if original is None and note.url is not None and is_bridge(tx, host_of(note.uri)):
+        # Older ones say only in its human address where it was said first.
+        original = note.url
     if original is None:
         return None
     if original.startswith(ids.base + "/"):
@@ -57,6 +62,11 @@ def copied(tx: Tx, ids: Ids, note: PreparedNote) -> str | None:
     if host in THREADS_HOSTS and host_of(note.uri) not in THREADS_HOSTS:
         return "a copy of a Threads post, by another bridge"
     return None
+
+
+def is_bridge(tx: Tx, host: str) -> bool:
+    """Whether a server says of itself that it is a bridge. Against itself that is believed."""
+    return outages.software_of(tx, host) in BRIDGES
 
 
 def is_told(tx: Tx, post_id: int, uri: str, copy_of: str) -> bool:

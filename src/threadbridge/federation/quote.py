@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import structlog
 
-from threadbridge.activitypub import incoming, outgoing
+from threadbridge.activitypub import document, incoming, outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.incoming import same_origin
 from threadbridge.activitypub.text import host_of
@@ -70,22 +70,22 @@ def requested(tx: Tx, activity: incoming.Request, heard: Heard) -> str | None:
     )
     if isinstance(allowed, Refuse):
         _refused(tx, account_id, activity.instrument, activity.actor, allowed.reason)
-        _say_no(tx, heard.ids, account_id, said, heard.peer.inbox)
+        _say_no(tx, heard.ids, account_id, activity.instrument, said, heard.peer.inbox)
         return allowed.reason
     if state == "waiting" and held is None and _too_many(tx, heard.peer.uri):
         return TOO_MANY
     number = _keep(tx, account_id, post_id, activity.instrument, heard, state, request_uri=activity.id, held=held)
     if isinstance(allowed, Let):
-        _say_yes(tx, heard.ids, account_id, number, said, heard.peer.inbox)
+        _say_yes(tx, heard.ids, account_id, number, activity.instrument, said, heard.peer.inbox)
     return None
 
 
 def _answer_again(tx: Tx, heard: Heard, held: Quote, said: outgoing.Document) -> str | None:
-    quotes.change(tx, held, request_uri=said["id"])
+    quotes.change(tx, held, request_uri=document.id_of(said))
     if held.stamped:
-        _say_yes(tx, heard.ids, held.account_id, held.id, said, heard.peer.inbox)
+        _say_yes(tx, heard.ids, held.account_id, held.id, held.uri, said, heard.peer.inbox)
     elif held.state in ("refused", "revoked") or held.ended_at is not None:
-        _say_no(tx, heard.ids, held.account_id, said, heard.peer.inbox)
+        _say_no(tx, heard.ids, held.account_id, held.uri, said, heard.peer.inbox)
         return "refused before"
     return None
 
@@ -157,13 +157,16 @@ def _refused(tx: Tx, account_id: int, uri: str, peer_uri: str, reason: str) -> N
     decisions.write(tx, "quote", reason, subject=uri, host=host_of(peer_uri), account_id=account_id)
 
 
-def _say_yes(tx: Tx, ids: Ids, account_id: int, number: int, said: outgoing.Document, inbox: str) -> None:
-    stamp = ids.quote_stamp(account_id, number)
-    outbox.answer(tx, account_id, outgoing.accept_request(ids, account_id, said, stamp, tx.now), inbox)
+def _say_yes(
+    tx: Tx, ids: Ids, account_id: int, number: int, uri: str, said: outgoing.Document, inbox: str
+) -> None:  # fmt: skip
+    stamp, about = ids.quote_stamp(account_id, number), outbox.relation(ids, account_id, uri)
+    outbox.answer(tx, account_id, outgoing.accept_request(ids, account_id, said, stamp, tx.now), inbox, about=about)
 
 
-def _say_no(tx: Tx, ids: Ids, account_id: int, said: outgoing.Document, inbox: str) -> None:
-    outbox.answer(tx, account_id, outgoing.reject_request(ids, account_id, said, tx.now), inbox)
+def _say_no(tx: Tx, ids: Ids, account_id: int, uri: str, said: outgoing.Document, inbox: str) -> None:
+    about = outbox.relation(ids, account_id, uri)
+    outbox.answer(tx, account_id, outgoing.reject_request(ids, account_id, said, tx.now), inbox, about=about)
 
 
 def undone(tx: Tx, activity: incoming.UndoOf, heard: Heard) -> str | None:
@@ -207,7 +210,7 @@ def let(tx: Tx, ids: Ids, account_id: int, number: int) -> None:
     peer = peers.by_uri(tx, held.peer_uri) if held.peer_uri else None
     if peer is not None and held.request_uri is not None:
         said = outgoing.quote_request_said(held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri)
-        _say_yes(tx, ids, account_id, held.id, said, peer.inbox)
+        _say_yes(tx, ids, account_id, held.id, held.uri, said, peer.inbox)
     _tell_own(tx, ids, held)
 
 
@@ -222,7 +225,7 @@ def refuse(tx: Tx, ids: Ids, account_id: int, number: int) -> None:
     peer = peers.by_uri(tx, held.peer_uri) if held.peer_uri else None
     if peer is not None and held.request_uri is not None:
         said = outgoing.quote_request_said(held.request_uri, peer.uri, ids.post(account_id, held.post_id), held.uri)
-        _say_no(tx, ids, account_id, said, peer.inbox)
+        _say_no(tx, ids, account_id, held.uri, said, peer.inbox)
 
 
 def revoke(tx: Tx, ids: Ids, account_id: int, number: int) -> None:

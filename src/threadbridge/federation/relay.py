@@ -51,7 +51,13 @@ def unsubscribe(tx: Tx, ids: Ids, address: str) -> None:
         raise NotFound(f"There is no relay {address}", hint="`threadbridge relays list` lists them.")
     relays.set_state(tx, address, "removed")
     about = relay.actor_uri if _follows_actor(relay) else PUBLIC
-    server_word.ask(tx, outgoing.undo_follow_relay(ids, relay.follow_uri, about or PUBLIC), relay.inbox)
+    said = outgoing.undo_follow_relay(ids, relay.follow_uri, about or PUBLIC)
+    server_word.ask(tx, said, relay.inbox, after=relay.follow_uri)
+
+
+def listed(tx: Tx) -> list[tuple[Relay, str | None]]:
+    """The relays, each with why our Follow has not reached it, if it has not."""
+    return [(one, server_word.trouble(tx, one.follow_uri, one.inbox)) for one in relays.listed(tx)]
 
 
 def _follows_actor(relay: Relay) -> bool:

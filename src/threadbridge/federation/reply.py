@@ -33,9 +33,7 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
         return "not a post"
     if seen.heard_of(tx, note.uri, activity.actor):
         return "known already, or deleted before it came"
-    target = None
-    if note.in_reply_to is not None:
-        target = our_post(tx, heard.ids, note.in_reply_to) or replies.target(tx, note.in_reply_to)
+    target = place_of(tx, heard.ids, note.in_reply_to)
     aside = {target[0]} | heard.closed if target else heard.closed
     named = [account_id for account_id in admission.named_here(tx, heard) if account_id not in aside]
     if target is not None and target[0] in heard.closed:
@@ -55,6 +53,26 @@ def received(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
     if target is None and not any(kept):
         return "known already, or deleted before it came"
     return reason
+
+
+def found(tx: Tx, activity: incoming.Create, heard: Heard) -> str | None:
+    """Keep an answer that was fetched and not sent (`thread`): nobody is told anything, and whom it names besides did
+    not get it either."""
+    note = heard.note
+    place = place_of(tx, heard.ids, note.in_reply_to) if note is not None else None
+    if note is None or place is None:
+        return "answers nothing of ours"
+    if place[0] in heard.closed:
+        return "not wanted by whose post it answers"
+    if seen.heard_of(tx, note.uri, activity.actor):
+        return "known already, or deleted before it came"
+    refused = loops.refuse_copy(tx, heard.ids, note, place[0])
+    return refused or keep(tx, *place, note, heard.peer)
+
+
+def place_of(tx: Tx, ids: Ids, uri: str | None) -> tuple[int, int] | None:
+    """(account id, post id) of the post of ours that this is, or that it answers, at whatever depth."""
+    return (our_post(tx, ids, uri) or replies.target(tx, uri)) if uri is not None else None
 
 
 def keep(
@@ -179,7 +197,7 @@ def edited(tx: Tx, activity: incoming.Update, heard: Heard) -> str | None:
             note.uri,
             activity.actor,
             html=note.html,
-            updated=note.updated or tx.now,
+            updated=note.updated,
             public=note.public,
             original=note.original,
         )

@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import structlog
 
-from threadbridge.activitypub import outgoing
+from threadbridge.activitypub import document, outgoing
 from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
 from threadbridge.delivery.outbox import FAN_OUT
@@ -68,6 +68,9 @@ def begin(tx: Tx, vault: Vault, account: Account, key: NewKey) -> Rotation:
     return rotation
 
 
+_UNTRIED = "there is no follower's server to try it with; whoever else knows the account is being told"
+
+
 def roll_back(tx: Tx, account: Account) -> Rotation:
     """Take a change of keys back, as long as the old key is still there. Raises Conflict."""
     rotation = rotations.latest(tx, account.id)
@@ -113,7 +116,7 @@ def _try(tx: Tx, ids: Ids, rotation: Rotation, account: Account) -> None:
         update = _say(tx, ids, account, rotation, chosen)
         rotations.link(tx, rotation, "update_id", update)
         if not chosen:
-            _spread(tx, rotation, account, update, "no follower's server to try it with; everybody is being told")
+            _spread(tx, rotation, account, update, _UNTRIED)
             return
         hosts = ", ".join(host for _, host in chosen)
         rotations.move(tx, rotation, "trying", f"told with the old key: {hosts}; waiting for them to take it")
@@ -261,9 +264,9 @@ def _say(
     number = ledger.add_activity(
         tx,
         account_id=account.id,
-        uri=said["id"],
+        uri=document.id_of(said),
         kind="Update",
-        order_key=said["actor"],
+        order_key=ids.actor(account.id),
         body=outgoing.encode(said),
     )
     assert number is not None, "two Updates in one microsecond"
@@ -281,5 +284,6 @@ def _as_published(tx: Tx, account: Account, requests: OwnKey, beside: OwnKey) ->
 def _decided(tx: Tx, rotation: Rotation, account: Account, state: rotations.State, words: str) -> None:
     rotations.move(tx, rotation, state, words)
     accounts.touch(tx, account.id)
-    decisions.write(tx, "Key", words, subject=f"key change {rotation.id}", host="", account_id=account.id)
+    subject = f"key change {rotation.id} of @{account.handle}"
+    decisions.write(tx, "Key", words, subject=subject, host="", account_id=account.id)
     log.info("a key change went on", account=account.id, rotation=rotation.id, state=state, reason=words)

@@ -29,11 +29,10 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.text import host_of
 from threadbridge.domain.people import Peer
 from threadbridge.errors import Invalid, NetworkError
-from threadbridge.federation import admission, enforcement, loops, reply
-from threadbridge.federation.heard import Heard, PreparedNote, prepare
-from threadbridge.federation.react import our_post
+from threadbridge.federation import admission, inbox, reply
+from threadbridge.federation.heard import Done, Heard, PreparedNote, prepare
 from threadbridge.net.peers import Peers, peer_of
-from threadbridge.storage import jobs, mentions, peers, posts, replies, seen
+from threadbridge.storage import jobs, mentions, peers, posts, replies
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Store, Tx
 
@@ -48,7 +47,8 @@ ITEMS = 200
 SECONDS = 60.0
 ROUNDS = 5
 NEXT_ROUND = timedelta(minutes=15)
-
+NOT_YET = "answers nothing of ours"
+"""As far as is known: what it answers may be found later."""
 
 Collections = tuple[str | Mapping[str, Any], ...]
 
@@ -184,7 +184,7 @@ async def climb(store: Store, ids: Ids, remote: Peers, job: Job) -> None:
     parent = held.mention.in_reply_to if held else None
     while parent is not None and parent not in met and len(between) <= ANCESTORS:
         met.add(parent)
-        if await store.read(_place, ids, parent) is not None:
+        if await store.read(reply.place_of, ids, parent) is not None:
             await store.transact(_hang, ids, list(reversed(between)), uri)
             break
         found = await walk.post(parent, host_of(uri))
@@ -195,47 +195,24 @@ async def climb(store: Store, ids: Ids, remote: Peers, job: Job) -> None:
     await store.transact(jobs.finish, job)
 
 
-def _place(tx: Tx, ids: Ids, uri: str) -> tuple[int, int] | None:
-    return our_post(tx, ids, uri) or replies.target(tx, uri)
-
-
 def _hang(tx: Tx, ids: Ids, between: list[Found], uri: str) -> None:
     for found in between:
         if _keep(tx, ids, found) is not None:
             return
     held = mentions.held(tx, uri)
-    place = _place(tx, ids, held.mention.in_reply_to) if held and held.mention.in_reply_to else None
+    place = reply.place_of(tx, ids, held.mention.in_reply_to) if held else None
     if held is not None and place is not None and reply.hang(tx, *place, held):
         reply.adopt(tx, *place, uri)
 
 
 def _keep(tx: Tx, ids: Ids, found: Found) -> str | None:
-    """Keep a fetched post as an answer if it is one and its author may speak here; returns why not."""
+    """Keep a fetched post as an answer if it is one; returns why not. It passes the same door as what is sent."""
     note, peer = found.note, found.peer
-    place = _place(tx, ids, note.in_reply_to) if note.in_reply_to else None
-    if place is None:
-        return "answers nothing of ours"
-    # What is fetched passes the same door as what is sent.
-    heard = Heard(ids, peer, note)
+    if reply.place_of(tx, ids, note.in_reply_to) is None:
+        return NOT_YET
     created = incoming.Create(note.uri, peer.uri, note.uri, None, None)
-    admitted = admission.admit(tx, created, heard)
-    if isinstance(admitted, admission.Refused):
-        seen.count_dropped(tx, "Create", admitted.reason)
-        return admitted.reason
-    heard = admission.narrowed(tx, "Create", heard, admitted)
-    if place[0] in heard.closed:
-        return "not wanted by whose post it answers"
-    if seen.heard_of(tx, note.uri, peer.uri):
-        return "deleted before it came"
-    refused = loops.refuse_copy(tx, ids, note, place[0])
-    if refused is not None:
-        return refused
-    if not peers.known(tx, peer.uri):
-        peers.save(tx, peer, host_of(peer.uri))
-    reason = reply.keep(tx, *place, note, peer)
-    if reason is None and admitted.limited:
-        enforcement.keep_back(tx, "Create", heard, admitted)
-    return reason
+    outcome = inbox.receive_fetched(tx, created, Heard(ids, peer, note, peer_is_news=False), reply.found)
+    return None if isinstance(outcome, Done) else outcome.reason
 
 
 # ── around ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,7 +250,7 @@ async def _look_below(walk: Walk, uri: str, post_id: int) -> None:
                 log.debug("a thread leads to a server that takes no part in it", uri=item, of=uri)
                 continue
             found = await walk.post(item, own)
-            if found is not None and await walk.store.transact(_keep, walk.ids, found) == "answers nothing of ours":
+            if found is not None and await walk.store.transact(_keep, walk.ids, found) == NOT_YET:
                 waiting.append(found)
     # A collection need not be in the order in which they answer each other.
     progress = True

@@ -1,17 +1,17 @@
-"""The folder of media, by the hash of the bytes that are served: `ab/abcdef….jpg`.
+"""Media by the hash of the bytes that are served: `ab/abcdef….jpg`, on a shelf (`shelves`), a folder or a bucket.
 
     media = MediaStore(config.data_dir / "media")
     row = media.ingest(file, kind_hint="image")      # in a thread; then storage.posts.add_media(tx, row)
     media.path(row.sha256, row.media_type)
 
-Rule: a name in the folder is a promise that the whole file is there. Bytes are written under `incoming/`, flushed to
-the disk and only then renamed; whatever fails leaves nothing behind. The same input always becomes the same file.
+Rule: a name on the shelf is a promise that the whole file is there. Bytes are written under `incoming/` of a folder
+of this machine, flushed to the disk and only then put there; whatever fails leaves nothing behind. The same input
+always becomes the same file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -23,8 +23,9 @@ from typing import Protocol
 
 from threadbridge.activitypub.ids import extension
 from threadbridge.domain.source import MediaKind
-from threadbridge.errors import DiskFull, MediaRefused, NotFound, Unavailable
+from threadbridge.errors import MediaRefused, NotFound
 from threadbridge.media import boxes, mp3, sniff
+from threadbridge.media.shelves import FolderShelf, Held, Shelf, explained
 from threadbridge.media.worker import WALL_SECONDS, Cleaners
 from threadbridge.storage.posts import MediaRow
 
@@ -43,10 +44,14 @@ class Readable(Protocol):
 
 
 class MediaStore:
-    """One media folder. Thread-safe; several processes may share the folder."""
+    """One shelf of media. Thread-safe; several processes may share the shelf."""
 
-    def __init__(self, folder: Path, *, children: int = 2, seconds: float = WALL_SECONDS) -> None:
+    def __init__(
+        self, folder: Path, *, shelf: Shelf | None = None, children: int = 2, seconds: float = WALL_SECONDS
+    ) -> None:
         self.folder = folder
+        """Of this machine: here files arrive. Without a `shelf` of its own it is where they stay."""
+        self.shelf = shelf if shelf is not None else FolderShelf(folder)
         self.children = children
         """How many pictures are decoded at the same time; more threads than that only wait."""
         self._cleaners = Cleaners(children, seconds=seconds)
@@ -62,20 +67,34 @@ class MediaStore:
         """End the child processes."""
         self._cleaners.close()
 
-    def path(self, sha256: str, media_type: str) -> Path:
-        """Where a file lies (or would lie). Raises NotFound for what cannot be a hash."""
+    def name(self, sha256: str, media_type: str) -> str:
+        """What a file is called on the shelf. Raises NotFound for what cannot be a hash."""
         if not _SHA256.fullmatch(sha256):
             raise NotFound("There is no such file")
-        return self.folder / sha256[:2] / f"{sha256}{extension(media_type)}"
+        return f"{sha256[:2]}/{sha256}{extension(media_type)}"
+
+    def path(self, sha256: str, media_type: str) -> Path:
+        """Where a file lies (or would lie) in the folder. Raises NotFound for what cannot be a hash."""
+        return self.folder / self.name(sha256, media_type)
+
+    def about(self, sha256: str, media_type: str) -> Held | None:
+        """Its size, None when it is not there."""
+        return self.shelf.about(self.name(sha256, media_type))
+
+    def chunks(self, sha256: str, media_type: str) -> Iterator[bytes]:
+        """Its bytes. Raises FileNotFoundError, Unavailable."""
+        return self.shelf.chunks(self.name(sha256, media_type))
 
     def remove(self, sha256: str, media_type: str, *, unused_for: float) -> bool:
         """Remove a file that nothing shows any more; False if it was taken in (again) within `unused_for` seconds,
         so that whoever does so may be about to write that down. Without effect when it is not there."""
-        path = self.path(sha256, media_type)
-        with _explained(), contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime > time.time() - unused_for:
-                return False
-            path.unlink()
+        name = self.name(sha256, media_type)
+        held = self.shelf.about(name)
+        if held is None:
+            return True
+        if held.put_at > time.time() - unused_for:
+            return False
+        self.shelf.remove(name)
         return True
 
     def ingest(self, file: Path, *, kind_hint: MediaKind) -> MediaRow:
@@ -90,7 +109,7 @@ class MediaStore:
     def ingest_stream(self, stream: Readable, *, kind_hint: MediaKind) -> MediaRow:
         """`ingest` from something that can only be read once, with bounded memory."""
         incoming = self.folder / "incoming"
-        with _explained():
+        with explained():
             incoming.mkdir(parents=True, exist_ok=True)
             self._sweep(incoming)
             with _temporary(incoming) as spooled, _temporary(incoming) as cleaned:
@@ -100,7 +119,7 @@ class MediaStore:
 
     def examine_stream(self, stream: Readable, *, kind_hint: MediaKind) -> MediaRow:
         """What `ingest_stream` would answer or raise, keeping nothing (rehearsals)."""
-        with _explained(), tempfile.TemporaryDirectory(prefix="threadbridge-") as scratch:
+        with explained(), tempfile.TemporaryDirectory(prefix="threadbridge-") as scratch:
             folder = Path(scratch)
             with _temporary(folder) as spooled, _temporary(folder) as cleaned:
                 return self._cleaned(stream, spooled, cleaned, kind_hint)[0]
@@ -133,16 +152,8 @@ class MediaStore:
         return row, ready
 
     def _keep(self, ready: Path, row: MediaRow) -> None:
-        final = self.path(row.sha256, row.media_type)
-        if final.exists():
-            # A sign for `remove`: somebody is about to show it.
-            os.utime(final)
-            return
-        final.parent.mkdir(exist_ok=True)
-        _flush(ready)
         os.chmod(ready, 0o644)  # a web server in front may serve them
-        os.replace(ready, final)
-        _flush(final.parent)
+        self.shelf.put(self.name(row.sha256, row.media_type), ready, media_type=row.media_type)
 
     def _sweep(self, incoming: Path) -> None:
         """Once per process, remove what a killed process left behind. Nothing takes a day to arrive."""
@@ -180,14 +191,6 @@ def _spool(stream: Readable, target: Path, kind_hint: MediaKind) -> str:
     return media_type
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(dir=folder)
@@ -196,15 +199,3 @@ def _temporary(folder: Path) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                "No space is left for media", detail=str(error), hint="Free some space and try again."
-            ) from None
-        raise Unavailable("Media cannot be written now", detail=str(error)) from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -29,7 +30,16 @@ import aiohttp
 import httpcore2
 from yarl import URL
 
-from threadbridge.errors import AddressRefused, BadAnswer, DiskFull, NetworkError, TimedOut, Unavailable
+from threadbridge.errors import (
+    AddressRefused,
+    BadAnswer,
+    DiskFull,
+    NetworkError,
+    NotSecure,
+    OwnTrouble,
+    TimedOut,
+    Unavailable,
+)
 from threadbridge.net.answers import Answer, Download, Headers, chunks, is_encoded, whole
 from threadbridge.net.dialing import delivery_session, document_pool, tls_context
 from threadbridge.net.guard import Guard, Target, parse_url
@@ -41,6 +51,8 @@ MAX_HEADERS = 32 * 1024
 MAX_REPLY = 4 * 1024
 _WRITE = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN, errno.EADDRNOTAVAIL})
+"""What the system says when the fault is here, whoever was to be reached."""
 _PERSONAL = frozenset({"authorization", "cookie", "proxy-authorization", "signature", "signature-input"})
 
 
@@ -295,6 +307,10 @@ class Client:
                 f"{where} did not answer in time", detail=_detail(error) or f"deadline {deadline:g} s"
             ) from None
         except (httpcore2.NetworkError, aiohttp.ClientConnectionError, OSError) as error:
+            if _is_tls(error):
+                raise NotSecure(f"{where} could not be reached securely", detail=_detail(error)) from None
+            if _errno(error) in _OURS:
+                raise OwnTrouble("Nothing can be reached from here at present", detail=_detail(error)) from None
             raise NetworkError(f"{where} could not be reached", detail=_detail(error)) from None
         except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol, aiohttp.ClientError) as error:
             raise BadAnswer(f"{where} did not speak proper HTTP", detail=_detail(error)) from None
@@ -321,6 +337,22 @@ def _resolve_location(target: Target, location: str) -> str:
         return urljoin(target.url, location)
     except ValueError:
         raise BadAnswer(f"{_shown(target)} redirects to something that is no address") from None
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    if isinstance(error, httpcore2.NetworkError):
+        # It tells the cause only as what it came from.
+        error = error.__cause__ or error.__context__
+    return isinstance(error, aiohttp.ClientSSLError | ssl.SSLError)
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """The system's number in an exception of the engines, or in what it came from."""
+    for _ in range(5):
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = (error.__cause__ or error.__context__) if error is not None else None
+    return None
 
 
 def _without_query(url: str) -> str:

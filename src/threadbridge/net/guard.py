@@ -14,6 +14,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +31,7 @@ from urllib.parse import quote
 
 import idna
 
-from threadbridge.errors import AddressRefused, NetworkError
+from threadbridge.errors import AddressRefused, NameUnknown, NetworkError, OwnTrouble
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -39,6 +40,8 @@ Lookup = Callable[[str, int], Sequence[str]]
 SETTING = "THREADBRIDGE_ALLOWED_PRIVATE_NETWORKS"
 MAX_URL = 2048
 _LOOKUPS = 32
+_BELIEVED_SECONDS = 2.0
+"""For how long it is believed that names are resolved at all, or are not."""
 
 # IANA special-purpose registries (RFC 6890 and its updates), plus multicast and the retired class E.
 _IPV4_RESERVED = tuple(
@@ -104,11 +107,16 @@ class Guard:
 
     With `allowed` empty: https, port 443 and host names only, every address public. With networks in it: http,
     ports and IP literals too, as long as every address lies in one of them (or is public and asked on port 443).
-    `lookup` resolves a name to address texts, in a thread of its own.
+    `lookup` resolves a name to address texts, in a thread of its own. `well_known` is a name that resolves whenever
+    names are resolved at all: when it does not either, the fault is here (OwnTrouble) and no other server's.
     """
 
-    def __init__(self, allowed: Sequence[Network] = (), *, lookup: Lookup | None = None) -> None:
+    def __init__(
+        self, allowed: Sequence[Network] = (), *, lookup: Lookup | None = None, well_known: str | None = None
+    ) -> None:
         self.allowed = tuple(allowed)
+        self._well_known = well_known if well_known and as_address(well_known) is None else None
+        self._resolving: tuple[float, bool] = (float("-inf"), True)
         self._lookup = lookup or _getaddrinfo
         self._lookups = asyncio.Semaphore(_LOOKUPS)
 
@@ -147,7 +155,12 @@ class Guard:
         if literal is not None:
             self._judge(host, port, [literal])
             return [literal]
-        texts = await self._look_up(host, port)
+        try:
+            texts = await self._look_up(host, port)
+        except NameUnknown as error:
+            if await self._resolves_nothing(host):
+                raise OwnTrouble("No name is resolved here at present", detail=error.detail) from None
+            raise
         try:
             addresses = [ip_address(text) for text in dict.fromkeys(texts)]
         except ValueError:
@@ -156,9 +169,22 @@ class Guard:
             # RFC 6761: always loopback, in two families; an operator who lists 127.0.0.0/8 means this name.
             addresses = [address for address in addresses if self.permits(address, port)] or addresses
         if not addresses:
-            raise NetworkError(f"The host name {host} does not resolve")
+            raise NameUnknown(f"The host name {host} does not resolve")
         self._judge(host, port, addresses)
         return addresses
+
+    async def _resolves_nothing(self, host: str) -> bool:
+        """Whether the name that always resolves does not either: asked at most once in a moment."""
+        if self._well_known is None or host == self._well_known:
+            return self._well_known is not None
+        looked_at, works = self._resolving
+        if time.monotonic() - looked_at > _BELIEVED_SECONDS:
+            try:
+                works = bool(await self._look_up(self._well_known, 443))
+            except NetworkError:
+                works = False
+            self._resolving = (time.monotonic(), works)
+        return not works
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
         """The resolver's answer, from a daemon thread. Not from the loop's executor: a resolver that hangs for half
@@ -228,6 +254,7 @@ def parse_url(url: str) -> Target:
     return Target(scheme, host, port, path, f"{scheme}://{netloc}{path}")
 
 
+@lru_cache(maxsize=4096)
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet."""
     if isinstance(address, IPv4Address):
@@ -269,6 +296,7 @@ def canonical_host(raw: str) -> str:
     return host
 
 
+@lru_cache(maxsize=4096)
 def as_address(host: str) -> Address | None:
     """The address that a canonical host spells out; None for a name."""
     try:
@@ -289,5 +317,5 @@ def _getaddrinfo(host: str, port: int) -> list[str]:
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError) as error:
-        raise NetworkError(f"The host name {host} does not resolve", detail=str(error)) from None
+        raise NameUnknown(f"The host name {host} does not resolve", detail=str(error)) from None
     return [str(answer[4][0]) for answer in answers]

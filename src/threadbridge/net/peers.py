@@ -14,14 +14,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from typing import Any, Literal
-from urllib.parse import urldefrag, urlencode
+from urllib.parse import urldefrag, urlencode, urljoin
 
 import structlog
 
 from threadbridge.activitypub import document, incoming
 from threadbridge.activitypub.content_types import JRD, is_activity_json, media_type
 from threadbridge.domain.people import Peer, PeerKey
-from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError, TimedOut
+from threadbridge.errors import AddressRefused, BadAnswer, Invalid, NetworkError, OwnTrouble, TimedOut
 from threadbridge.net.answers import Answer
 from threadbridge.net.client import Client
 from threadbridge.net.guard import parse_url
@@ -106,23 +106,23 @@ class Peers:
 
     async def _by_its_id(self, final: str, read: dict[str, Any]) -> dict[str, Any]:
         """`read`, which came from `final`, if that is its id; otherwise what is found at its id, asked once."""
-        named = read.get("id")
-        if isinstance(named, str) and _same(named, final):
-            return read
-        if not isinstance(named, str):
+        named = document.id_of(read)
+        if not named:
             raise BadAnswer(f"{_shown(final)} has no id")
+        if _same(named, final):
+            return read
         final, again = await self._fetch(named)
-        if again.get("id") != named or not _same(named, final):
+        if document.id_of(again) != named or not _same(named, final):
             raise BadAnswer(
-                f"{_shown(final)} is a document about something else", detail=_shown(str(again.get("id")))
+                f"{_shown(final)} is a document about something else", detail=_shown(document.id_of(again))
             )
         return again
 
     async def object(self, uri: str) -> dict[str, Any]:
         """The document whose id is `uri`, from its origin; for believing what somebody else forwarded."""
         read = await self.document(uri)
-        if read["id"] != uri:
-            raise BadAnswer(f"{_shown(uri)} is the address of something else", detail=_shown(read["id"]))
+        if document.id_of(read) != uri:
+            raise BadAnswer(f"{_shown(uri)} is the address of something else", detail=_shown(document.id_of(read)))
         return read
 
     async def unhurried(self, uri: str, *, led_by: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Peers:
             if error.status == 404:
                 return "missing"
             raise
-        if read.get("id") != uri:
+        if document.id_of(read) != uri:
             raise BadAnswer(f"{_shown(uri)} is the address of something else")
         return "deleted" if incoming.is_tombstone(read) else "there"
 
@@ -183,7 +183,8 @@ class Peers:
         try:
             async with asyncio.timeout(KEY_DEADLINE):
                 peer = await self._by_key(key_id, where)
-        except BudgetSpent:
+        except (BudgetSpent, OwnTrouble):
+            # Neither says anything of that server.
             raise
         except TimeoutError:
             self._dead.failed(where, TimedOut(f"{_shown(where)} did not answer in time"), lasting=False)
@@ -208,8 +209,9 @@ class Peers:
             owner = incoming.key_owner(read)
         except Invalid as error:
             raise BadAnswer(f"{_shown(final)} is not a key we can read", detail=str(error)) from None
-        if read["id"] != key_id or not _same(where, final):
-            raise _NotListed(f"{_shown(final)} is another key than the one that was used", detail=_shown(read["id"]))
+        named = document.id_of(read)
+        if named != key_id or not _same(where, final):
+            raise _NotListed(f"{_shown(final)} is another key than the one that was used", detail=_shown(named))
         return _with_key(await self.object(owner), key_id, read)
 
     # ── WebFinger ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +253,27 @@ class Peers:
             raise BadAnswer(f"{handle} has no ActivityPub actor")
         self._client.guard.check_url(read.actors[0])
         return read.handle, read.actors[0]
+
+    # ── NodeInfo ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def software(self, base: str) -> incoming.Software:
+        """What the server at `base` (scheme and authority) runs, by its NodeInfo 2.x, which it must serve itself.
+        Raises as `document` does; BadAnswer too when it answers with something else."""
+        accept = {"Accept": "application/json"}
+        answer = await self._ask(f"{base}/.well-known/nodeinfo", accept, signed=False, limit=JRD_MAX)
+        try:
+            own = {parse_url(base).authority, parse_url(answer.url).authority}
+            places = [
+                place
+                for place in incoming.read_nodeinfo_links(_decode(answer))
+                if parse_url(urljoin(answer.url, place)).authority in own
+            ]
+            if not places:
+                raise BadAnswer(f"{_shown(answer.url)} names no NodeInfo of its own")
+            found = await self._ask(urljoin(answer.url, places[0]), accept, signed=False, limit=JRD_MAX)
+            return incoming.read_nodeinfo(_decode(found))
+        except (Invalid, AddressRefused) as error:
+            raise BadAnswer(f"{_shown(answer.url)} has no NodeInfo we can read", detail=str(error)) from None
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +357,7 @@ def _read_actor(read: dict[str, Any]) -> incoming.IncomingActor:
 
 
 def _unreadable(read: dict[str, Any], error: Invalid) -> BadAnswer:
-    return BadAnswer(f"{_shown(str(read.get('id')))} is not an actor we can read", detail=str(error))
+    return BadAnswer(f"{_shown(document.id_of(read))} is not an actor we can read", detail=str(error))
 
 
 def peer_of(actor: incoming.IncomingActor, key: incoming.IncomingKey | None = None) -> Peer:

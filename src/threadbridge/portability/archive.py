@@ -10,7 +10,9 @@
                                              what came back, with the ids it came with
     blocks.json  decisions.json  reports.json           the owner's rules; what was decided by itself; complaints made
     source/followers.csv  following.csv      people at the source, if a download listed them
-    deliveries.json  consents.json  states.json         what became of each post; what was agreed to; the history
+    deliveries.json  receipts.json  holders.json        what became of each post: one by one for thirty days; in
+                                             figures, and which servers hold what, for ever
+    consents.json  states.json               what was agreed to; the history
     manifest.json  manifest-sha256.txt       what is in it, what is not and why; `sha256sum -c` reads the second
 
 Rule: the same state of the database gives the same bytes; no clock, no randomness. Everything is a stream: memory
@@ -29,6 +31,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -66,9 +69,9 @@ _KINDS = {"post": "own_posts", "reply": "own_replies", "repost": "own_reposts"}
 
 
 class MediaFiles(Protocol):
-    """Where the files of posts lie (`media.store.MediaStore`)."""
+    """Where the files of posts lie (`media.store.MediaStore`). `chunks` raises FileNotFoundError."""
 
-    def path(self, sha256: str, media_type: str) -> Path: ...
+    def chunks(self, sha256: str, media_type: str) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +154,16 @@ class _Archive:
         self._rows("follow_requests", "requests", "follow_requests", documents.plain)
         self._rows("followers", "followers", "follows", documents.plain)
         self._picture(header)
+        held = records.holders(self.tx, self.account.id)
+        lines = (documents.holder(self.ids, self.account.id, each) for each in held)
+        self._list("holders", "holders", self._counted(lines, "deliveries"))
         self._collection(documents.LIKES, outgoing.ACTIVITYSTREAMS, None, ())
         self._files()
         self._outbox()
         self._posts()
         self._profile()
+        totals = (documents.delivery_total(each) for each in records.totals(self.tx, self.account.id))
+        self._list("receipts", "receipts", self._counted(totals, "deliveries"))
         self._received()
         self._rows("reports", "reports", "reports", documents.plain)
         self._source()
@@ -183,7 +191,7 @@ class _Archive:
         if sha256 is None or media_type is None:
             return None
         name = f"{what}{extension(media_type)}"
-        found = _examine(self.media.path(sha256, media_type), sha256)
+        found = _examine(self.media, sha256, media_type)
         if isinstance(found, str):
             self._omit({"path": name, "reason": found})
             return None
@@ -198,7 +206,7 @@ class _Archive:
     def _files(self) -> None:
         self.counts["media"] = 0
         for file in records.files(self.tx, self.account.id):
-            found = _examine(self.media.path(file.sha256, file.media_type), file.sha256)
+            found = _examine(self.media, file.sha256, file.media_type)
             if isinstance(found, str):
                 self.lost[file.sha256] = found
             else:
@@ -434,7 +442,8 @@ class _Picture:
 class _Found:
     """A file of the media store that is what its name says. Small ones are kept, so that they are read once."""
 
-    path: Path
+    again: Callable[[], Iterator[bytes]]
+    name: str
     size: int
     crc: int
     whole: bytes | None
@@ -445,37 +454,36 @@ class _Found:
             return
         crc = 0
         try:
-            with open(self.path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    crc = zlib.crc32(chunk, crc)
-                    yield chunk
+            for chunk in self.again():
+                crc = zlib.crc32(chunk, crc)
+                yield chunk
         except OSError as error:
-            raise Invalid(f"The media file {self.path.name} could not be read twice", detail=str(error)) from None
+            raise Invalid(f"The media file {self.name} could not be read twice", detail=str(error)) from None
         if crc != self.crc:
-            raise Invalid(f"The media file {self.path.name} changed while it was read")
+            raise Invalid(f"The media file {self.name} changed while it was read")
 
 
-def _examine(path: Path, sha256: str) -> _Found | str:
+def _examine(media: MediaFiles, sha256: str, media_type: str) -> _Found | str:
     """Read a file through: what its header needs, or the reason why it cannot be given away."""
     digest, size, crc = hashlib.sha256(), 0, 0
     kept: list[bytes] = []
     try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                crc = zlib.crc32(chunk, crc)
-                size += len(chunk)
-                if size <= _READ_ONCE:
-                    kept.append(chunk)
-                else:
-                    kept.clear()
+        for chunk in media.chunks(sha256, media_type):
+            digest.update(chunk)
+            crc = zlib.crc32(chunk, crc)
+            size += len(chunk)
+            if size <= _READ_ONCE:
+                kept.append(chunk)
+            else:
+                kept.clear()
     except FileNotFoundError:
         return "the file is missing in the media folder of the server"
     except OSError as error:
         return f"the file could not be read from the media folder of the server: {error.strerror}"
     if digest.hexdigest() != sha256:
         return "the file in the media folder of the server is damaged"
-    return _Found(path, size, crc, b"".join(kept) if size <= _READ_ONCE else None)
+    again, name = partial(media.chunks, sha256, media_type), f"{sha256}{extension(media_type)}"
+    return _Found(again, name, size, crc, b"".join(kept) if size <= _READ_ONCE else None)
 
 
 def _csv_line(*fields: str) -> bytes:

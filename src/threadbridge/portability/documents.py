@@ -18,7 +18,7 @@ from threadbridge.activitypub.ids import Ids, extension
 from threadbridge.activitypub.outgoing import SENT_ATTACHMENTS, Document, PostSurroundings, timestamp
 from threadbridge.domain.accounts import Account
 from threadbridge.domain.posts import Attachment, Post
-from threadbridge.storage.records import Consent, Sent, StateChange
+from threadbridge.storage.records import Consent, Holder, Sent, StateChange, Total
 
 FORMAT = "threadbridge-archive"
 VERSION = 1
@@ -213,6 +213,24 @@ def delivery(sent: Sent) -> Document:
         "created_at": moment(sent.created_at),
         "ended_at": moment(sent.ended_at),
     }
+
+
+def delivery_total(total: Total) -> Document:
+    """A line of the roll-ups."""
+    return {
+        "activity": total.activity_uri,
+        "kind": total.kind,
+        "state": total.state,
+        "reason": total.reason or None,
+        "count": total.count,
+        "first_at": moment(total.first_at),
+        "last_at": moment(total.last_at),
+    }
+
+
+def holder(ids: Ids, account_id: int, held: Holder) -> Document:
+    """A server that a post was addressed to."""
+    return {"post": ids.post(account_id, held.post_id), "host": held.host, "state": held.state}
 
 
 def consent(given: Consent) -> Document:

@@ -1,5 +1,8 @@
 """Building archives: the job behind the owner's button, and the command `threadbridge export`.
 
+An archive is written in a folder of this machine and then put on the shelf of archives, which is that folder or a
+store that all machines share (`media.shelves`).
+
 Rule: a file has its final name only when it is whole and on the disk; whatever fails leaves no file behind, and an
 export always ends as ready, or as failed with words that its owner may read. A build that was killed is simply done
 again from the beginning.
@@ -22,6 +25,7 @@ import structlog
 from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.accounts import Account
 from threadbridge.errors import DatabaseBusy, DiskFull, Invalid, NotFound, ThreadbridgeError, Unavailable
+from threadbridge.media.shelves import FolderShelf, Shelf
 from threadbridge.portability.archive import (
     ArchiveSummary,
     MediaFiles,
@@ -63,12 +67,18 @@ def folder(data_dir: Path) -> Path:
     return data_dir / "exports"
 
 
-def file_of(data_dir: Path, export: Export) -> Path | None:
-    """The file of a finished archive; None when it is not ready, or lies on another machine."""
+def name_of(export: Export) -> str | None:
+    """What the file of a finished archive is called on the shelf; None when it is not ready."""
     if export.state != "ready" or export.file is None or not _FILE.fullmatch(export.file):
         return None
-    path = folder(data_dir) / export.file
-    return path if path.is_file() else None
+    return export.file
+
+
+def file_of(data_dir: Path, export: Export) -> Path | None:
+    """The file of a finished archive; None when it is not ready, or lies on another machine."""
+    name = name_of(export)
+    path = folder(data_dir) / name if name is not None else None
+    return path if path is not None and path.is_file() else None
 
 
 # ── the job ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,8 +92,10 @@ def build(
     job: Job,
     *,
     stopping: Callable[[], bool] = lambda: False,
+    shelf: Shelf | None = None,
 ) -> None:
-    """Build the archive that `job` (arguments {"export": number}) asks for. Blocking: call it in a thread.
+    """Build the archive that `job` (arguments {"export": number}) asks for, and put it on `shelf` (by default the
+    folder in which it is written). Blocking: call it in a thread.
 
     Failures end in the row, not in an exception; only Unavailable (the database is away, or `stopping` says that the
     process ends) is raised, since then the job is to be done again.
@@ -93,11 +105,15 @@ def build(
         store.transact_now(jobs.finish, job)
         return
     target = folder(data_dir) / f"{export.id}-{secrets.token_hex(16)}.zip"
+    keeping = shelf if shelf is not None else FolderShelf(target.parent)
     try:
         with disk_full_explained():
             target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(store, target.parent, export.id)
+            for stray in keeping.beginning_with(f"{export.id}-"):
+                keeping.remove(stray)
             summary = _written(store, ids, media, export, target, _Reporter(store, export.id, stopping))
+            _shelve(keeping, target)
     except ThreadbridgeError as error:
         if isinstance(error, Unavailable) and not isinstance(error, DiskFull):
             raise
@@ -112,7 +128,7 @@ def build(
         store.transact_now(_failed, job, export.id, "An error of the server; its operator finds it in the log")
     else:
         for name in store.transact_now(_ready, job, export, target.name, summary):
-            (target.parent / name).unlink(missing_ok=True)
+            keeping.remove(name)
 
 
 def _written(
@@ -132,6 +148,16 @@ def _written(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _shelve(shelf: Shelf, target: Path) -> None:
+    """Put a finished archive where all machines find it, if that is not where it lies."""
+    if shelf.path(target.name) == target:
+        return
+    try:
+        shelf.put(target.name, target, media_type="application/zip")
+    finally:
+        target.unlink(missing_ok=True)
 
 
 def _ready(tx: Tx, job: Job, export: Export, name: str, summary: ArchiveSummary) -> list[str]:

@@ -28,6 +28,7 @@ from threadbridge.sources import language
 from threadbridge.sources.threads_download import Download
 from threadbridge.sources.threads_shapes import Skipped
 from threadbridge.storage import accounts, contacts, content, posts
+from threadbridge.storage import held as not_left
 from threadbridge.storage.posts import MediaRow, NewAttachment
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import NewKey, Vault
@@ -36,6 +37,7 @@ SOURCE = "threads_download"
 BATCH = 200
 NOT_INCLUDED = "not in the download"
 COUNTRY_GATED = "only visible in some countries"
+KEPT_BACK = "held, or not to be shared"
 CONSENT = (
     "Imported from the account's own Threads data download, which its holder gave to the operator of this server: "
     "the history becomes public in the Fediverse under this handle."
@@ -265,6 +267,11 @@ class _Run:
                 self._skip(Skipped(COUNTRY_GATED, f"the post of {entry.published:%Y-%m-%d %H:%M:%S}"))
             else:
                 fresh.append(entry)
+        kept_back = self._kept_back(fresh)
+        for post in fresh:
+            if post.native_id in kept_back:
+                self._skip(Skipped(KEPT_BACK, f"the post of {post.published:%Y-%m-%d %H:%M:%S}"))
+        fresh = [post for post in fresh if post.native_id not in kept_back]
         held, twins, gaps = self._known(fresh)
         new = [post for post in fresh if post.native_id not in held and post.native_id not in twins]
         ready, outcomes = self._ready(new)
@@ -291,6 +298,15 @@ class _Run:
         self._summary.contacts_new.update(person.relation for person in new)
         self._summary.contacts_known.update(person.relation for person in people)
         self._summary.contacts_known.subtract(person.relation for person in new)
+
+    def _kept_back(self, fresh: Sequence[SourcePost]) -> set[str]:
+        """Those that their owner holds, or chose not to share: a download does not bring them out."""
+        if self._account_id is None:
+            return set()
+        with self._store.snapshot() as tx:
+            if not not_left.anything(tx, self._account_id):
+                return set()
+            return {post.native_id for post in fresh if not_left.told_already(tx, self._account_id, post)}
 
     def _known(self, fresh: Sequence[SourcePost]) -> tuple[set[str], dict[str, int], list[content.Gap]]:
         """Native ids held already; posts held from another source (native id to post id); and attachments of held

@@ -44,6 +44,8 @@ _LISTS = {
     "decisions.json": ("decisions", "decisions"),
     "reports.json": ("reports", "reports"),
     "deliveries.json": ("deliveries", "deliveries"),
+    "receipts.json": ("receipts", "receipts"),
+    "holders.json": ("holders", "holders"),
     "consents.json": ("consents", "consents"),
     "states.json": ("states", None),
 }

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from threadbridge.errors import Invalid, SignatureMalformed, SignatureRefused
 from threadbridge.signatures.keys import SigningKey, origin, strict_base64
@@ -54,7 +55,18 @@ def host_and_target(url: str) -> tuple[str, str]:
 
 def http_date(moment: datetime) -> str:
     """IMF-fixdate (RFC 9110 section 5.6.7) of an aware datetime."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
+    return _in_words(int(moment.timestamp()))
+
+
+@lru_cache(maxsize=16)
+def _in_words(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
+@lru_cache(maxsize=64)
+def _digest(body: bytes) -> str:
+    """The Digest of a body; the same body goes to a thousand hosts."""
+    return f"SHA-256={base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}"
 
 
 def sign_headers(
@@ -78,7 +90,7 @@ def sign_headers(
         target = target.partition("?")[0]
     headers = {"Host": host, "Date": http_date(date)}
     if body is not None:
-        headers["Digest"] = f"SHA-256={base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}"
+        headers["Digest"] = _digest(body)
         if content_type is not None:
             headers["Content-Type"] = content_type
     covered = ["(request-target)", *(name.lower() for name in headers)]

@@ -80,7 +80,7 @@ class SigningKey:
             return self._key.sign(
                 data, padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=64), hashes.SHA512()
             )
-        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self._key.sign(data, _PKCS1, _SHA256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,10 @@ def prove(document: Mapping[str, Any], key: ProofKey, created: datetime) -> dict
     return {**secured, "proof": proof}
 
 
-def read_proof(document: Mapping[str, Any], *, now: datetime) -> ProofClaim | None:
+def read_proof(document: Mapping[str, Any], *, now: datetime | None) -> ProofClaim | None:
     """What the proof of a decoded document claims, after all checks that need no key; None when there is no proof.
+
+    `now` None is for what is kept, not sent (a certificate): its age says nothing against it.
 
     Raises Invalid for a document that uses JSON-LD's ways of rearranging itself, anywhere; SignatureRefused for a
     proof that is not one, or not for here and now.
@@ -110,7 +112,8 @@ def read_proof(document: Mapping[str, Any], *, now: datetime) -> ProofClaim | No
         raise SignatureRefused("The integrity proof does not name its key, or the document its actor")
     if origin(method) is None or origin(method) != origin(actor):
         raise SignatureRefused("The key of the integrity proof is not on the actor's server", detail=method[:200])
-    _check_times(proof, now)
+    if now is not None:
+        _check_times(proof, now)
     value = proof.get("proofValue")
     signature = from_base58btc(value) if isinstance(value, str) else None
     if signature is None or len(signature) != _SIGNATURE_SIZE:
@@ -142,6 +145,14 @@ def _hashed(proof: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
         return hashlib.sha256(rfc8785.dumps(options)).digest() + hashlib.sha256(rfc8785.dumps(unsecured)).digest()
     except (rfc8785.CanonicalizationError, RecursionError):
         raise SignatureRefused("The document has no canonical form") from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) over the canonical form of a JSON value (RFC 8785). Raises SignatureRefused if it has none."""
+    try:
+        return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+    except (rfc8785.CanonicalizationError, RecursionError):
+        raise SignatureRefused("The value has no canonical form") from None
 
 
 def _check_plain(document: Mapping[str, Any]) -> None:

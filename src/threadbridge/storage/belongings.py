@@ -161,7 +161,8 @@ def _grouped(
 
 _ACCOUNT = (
     "handle name bio source_url state discoverable indexable approves_followers created_at joined_at changed_at "
-    "followers_count posts_count header_alt avatar_alt bridge_line credit_domains featured_count domain avatar header"
+    "followers_count posts_count header_alt avatar_alt bridge_line credit_domains featured_count domain avatar "
+    "header hold_minutes"
 )
 _ABOUT: dict[str, tuple[Table, str, str]] = {
     "fields": (_s.profile_fields, "name value verified_at checked_at trouble", "position"),
@@ -170,13 +171,18 @@ _ABOUT: dict[str, tuple[Table, str, str]] = {
     "former_handles": (_s.former_handles, "handle left_at", "left_at"),
     "pinned": (_s.pins, "post_id pinned_at", "pinned_at"),
     "rules": (_s.post_rules, "replies quotes spoiler_words link_cards own_pages", "account_id"),
+    "held": (
+        _s.held_posts,
+        "source native_id published kind parent told language state reason held_at due_at",
+        "held_at",
+    ),
     "sources": (_s.connections, "source native_id username connected_at speaks_since", "connected_at"),
 }
 
 
 def of_account(tx: Tx, account_id: int) -> dict[str, Any]:
     """{`account`: its row, and lists of rows: `fields`, `aliases`, `own_domain`, `former_handles`, `pinned`, `rules`,
-    `sources`}."""
+    `held` (posts that have not left), `sources`}."""
     a = schema.accounts
     row = tx.execute(select(*(a.c[name] for name in _ACCOUNT.split())).where(a.c.id == account_id)).one()
     said: dict[str, Any] = {"account": _as_mapping(row)}

@@ -127,6 +127,7 @@ def release_read(tx: Tx, account_id: int, *, due_at: datetime | None = None) -> 
     # What was asked for meanwhile was this.
     free = {"leased_until": None, "due_at": due, "asked_again": None, "asked_arguments": None}
     tx.execute(update(j).where(j.c.kind == READ, j.c.key == str(account_id)).values(free))
+    tx.wake(due)
 
 
 def lock(tx: Tx, account_id: int) -> None:
@@ -184,6 +185,10 @@ def bring_reads_forward(tx: Tx) -> None:
     rows = tx.execute(select(_c.c.account_id).where(_c.c.trouble.is_(None) | (_c.c.trouble == "unreachable")))
     for row in rows.all():
         jobs.add(tx, READ, str(row.account_id), {"account": row.account_id})
+
+
+def count(tx: Tx) -> int:
+    return int(tx.execute(select(func.count()).select_from(_c)).scalar_one())
 
 
 def count_in_trouble(tx: Tx) -> int:

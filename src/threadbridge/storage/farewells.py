@@ -16,7 +16,8 @@ from sqlalchemy import String, Table, delete, func, insert, or_, select, tuple_,
 from sqlalchemy.sql.elements import ColumnElement
 
 from threadbridge.domain.accounts import AccountState
-from threadbridge.storage import accounts, connections, jobs, profiles, schema
+from threadbridge.storage import accounts, connections, jobs, profiles, rollups, schema
+from threadbridge.storage import held as not_left
 from threadbridge.storage.store import Tx
 
 FAREWELL = "farewell"
@@ -24,7 +25,17 @@ FAREWELL = "farewell"
 
 _w, _p, _m = schema.farewells, schema.posts, schema.media
 _KEPT = frozenset(
-    {"accounts", "account_states", "consents", "posts", "activities", "deliveries", "former_handles", "farewells"}
+    {
+        "accounts",
+        "account_states",
+        "consents",
+        "posts",
+        "activities",
+        "deliveries",
+        "former_handles",
+        "farewells",
+        "certificates",
+    }
 )
 _POST_NUMBERS = frozenset({"id", "account_id", "kind", "parent_id", "thread_id", "quoted_id"})
 
@@ -93,26 +104,22 @@ def key_still_needed(tx: Tx, account_id: int) -> bool:
 
 
 def silence(tx: Tx, account_id: int, *, fan_out: str) -> None:
-    """Stop everything that the account does: reading, signing in, whatever is still to be said (`fan_out` is the kind
-    of job that addresses it)."""
+    """Stop everything that the account does: reading, signing in, whatever is still to be addressed (`fan_out` is the
+    kind of job that does so). What waits to be sent ends piece by piece, see `superseding.silence`."""
     for table in (schema.sessions, schema.sign_in_links, schema.connections):
         tx.execute(delete(table).where(table.c.account_id == account_id))
     key = str(account_id)
     for kind in (connections.READ, accounts.ANNOUNCE, profiles.CHECK_LINKS, profiles.CHECK_DOMAIN):
         jobs.drop(tx, kind, key)
+    not_left.silence(tx, account_id)
     # At once, so that nothing is added to them any more; their texts go when everybody has been told.
     tx.execute(update(_p).where(_p.c.account_id == account_id, _p.c.deleted_at.is_(None)).values(deleted_at=tx.now))
-    a, d = schema.activities, schema.deliveries
+    a = schema.activities
     open_ones = select(a.c.id).where(a.c.account_id == account_id, a.c.fanned_out_at.is_(None))
     for row in tx.execute(open_ones).all():
         jobs.drop(tx, fan_out, str(row.id))
     tx.execute(
         update(a).where(a.c.account_id == account_id, a.c.fanned_out_at.is_(None)).values(fanned_out_at=tx.now)
-    )
-    tx.execute(
-        update(d)
-        .where(d.c.account_id == account_id, schema.waiting)
-        .values(state="given_up", ended_at=tx.now, reason="the account was deleted before", leased_until=None)
     )
 
 
@@ -193,9 +200,10 @@ def files_of_posts(tx: Tx, post_ids: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def files_of_profile(tx: Tx, account_id: int) -> list[tuple[str, str]]:
-    """The same of avatar and header; call it when the posts are erased."""
+    """The same of avatar and header, and of posts that never left; call it when the posts are erased."""
     account = accounts.by_id(tx, account_id)
     held = {sha256 for sha256 in (account.avatar, account.header) if sha256} if account else set()
+    held |= not_left.files_of_account(tx, account_id)
     return _with_types(tx, held - _shown_elsewhere(tx, held, account_id=account_id))
 
 
@@ -217,6 +225,8 @@ def _shown_elsewhere(
         query = select(column).where(column.in_(held))
         if "post_id" in column.table.c and post_ids:
             query = query.where(column.table.c.post_id.not_in(post_ids))
+        if "account_id" in column.table.c and account_id is not None:
+            query = query.where(column.table.c.account_id != account_id)
         found |= {row[0] for row in tx.execute(query)}
     a = schema.accounts
     for column in (a.c.avatar, a.c.header):
@@ -250,8 +260,10 @@ def forget_files(tx: Tx, files: Sequence[str]) -> None:
 
 
 def erase_profile(tx: Tx, account_id: int) -> None:
-    """Empty the account's own row; handle, numbers and times stay."""
+    """Empty the account's own row; handle, numbers and times stay. What never left goes with it."""
     a = schema.accounts
+    for table in (schema.held_files, schema.held_posts):
+        tx.execute(delete(table).where(table.c.account_id == account_id))
     kept = frozenset({"id", "handle", "state"})
     tx.execute(
         update(a)
@@ -271,8 +283,10 @@ def erase_rows(tx: Tx, account_id: int, limit: int) -> bool:
         if tx.execute(delete(table).where(tuple_(*keys).in_(some))).rowcount:
             return True
     a = schema.activities
-    said = select(a.c.id).where(a.c.account_id == account_id, func.length(a.c.body) > 0).limit(limit)
-    return bool(tx.execute(update(a).where(a.c.id.in_(said)).values(body=b"")).rowcount)
+    said = select(a.c.id, a.c.body).where(a.c.account_id == account_id, func.length(a.c.body) > 0).limit(limit)
+    rows = tx.execute(said).all()
+    rollups.erase_words(tx, rows)
+    return bool(rows)
 
 
 def _emptied(table: Table, kept: frozenset[str]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from datetime import datetime
 
 from sqlalchemy import Integer, bindparam, or_, select, update
 
+from threadbridge.activitypub.text import host_of
 from threadbridge.domain.people import Follower, Peer
-from threadbridge.storage import schema
+from threadbridge.storage import hosts, schema
 from threadbridge.storage.accounts import touch
 from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
@@ -26,7 +27,7 @@ _FOLLOWED = Prepared(
 )
 _NEW_FOLLOWER = Prepared(
     lambda insert: insert(schema.followers).returning(schema.followers.c.id),
-    ["account_id", "peer_uri", "follow_uri", "inbox", "since"],
+    ["account_id", "peer_uri", "follow_uri", "inbox", "inbox_host", "since"],
 )
 _IS_THERE = Prepared(
     lambda _: (
@@ -48,18 +49,31 @@ def follow(tx: Tx, account_id: int, peer_: Peer, follow_uri: str) -> int:
     """Make (or renew) a follower; returns the row's number. Repeated follows count once."""
     f = schema.followers
     inbox = peer_.shared_inbox or peer_.inbox
+    host = _host(inbox)
+    if (home := host_of(peer_.uri)) != host:
+        # Their copies go to another server than the one that they live on (wordpress.com): both are remembered.
+        hosts.known(tx, home)
     before = _FOLLOWED.first(tx, account=account_id, peer=peer_.uri)
     if before is None:
         number: int = _NEW_FOLLOWER.first(
-            tx, account_id=account_id, peer_uri=peer_.uri, follow_uri=follow_uri, inbox=inbox, since=tx.now
-        ).id
+            tx, account_id=account_id, peer_uri=peer_.uri, follow_uri=follow_uri, inbox=inbox, inbox_host=host,
+            since=tx.now,
+        ).id  # fmt: skip
     else:
         number = before.id
         since = {"since": tx.now} if before.ended_at else {}
         tx.execute(
             update(f)
             .where(f.c.id == number)
-            .values(follow_uri=follow_uri, inbox=inbox, ended_at=None, ended_by=None, carried_to=None, **since)
+            .values(
+                follow_uri=follow_uri,
+                inbox=inbox,
+                inbox_host=host,
+                ended_at=None,
+                ended_by=None,
+                carried_to=None,
+                **since,
+            )
         )
     # Whoever follows is there (again), whatever we were told before.
     _IS_THERE.run(tx, peer=peer_.uri)
@@ -85,7 +99,12 @@ def end(tx: Tx, account_id: int, peer_uri: str, *, cause: str) -> bool:
 def move_inbox(tx: Tx, peer_: Peer) -> None:
     """An actor's inbox changed: its copies go to the new one from now on."""
     f = schema.followers
-    tx.execute(update(f).where(f.c.peer_uri == peer_.uri).values(inbox=peer_.shared_inbox or peer_.inbox))
+    inbox = peer_.shared_inbox or peer_.inbox
+    tx.execute(update(f).where(f.c.peer_uri == peer_.uri).values(inbox=inbox, inbox_host=_host(inbox)))
+
+
+def _host(inbox: str) -> str:
+    return host_of(inbox)[:255]
 
 
 _FOLLOWS = Prepared(

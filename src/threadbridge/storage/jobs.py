@@ -35,6 +35,8 @@ class Job:
     arguments: dict[str, Any]
     attempts: int
     lease: int
+    trail: str | None = None
+    """The id in the log of what made it necessary."""
 
 
 def add(
@@ -45,13 +47,16 @@ def add(
     *,
     due_at: datetime | None = None,
     anew: bool = True,
+    patient: bool = False,
 ) -> None:
     """Ask for work at or after `due_at` (now). If it is asked for already, the earlier time holds; a job that had
     failed is tried anew. One that is being done is done once more, at `due_at`, with these arguments, unless `anew`
-    is False: then whoever does it looks for what came meanwhile."""
+    is False: then whoever does it looks for what came meanwhile. A `patient` one gives way to the others (`take`)."""
     text = json.dumps(dict(arguments or {}))
     asking = _ADD if anew else _ADD_UNLESS_HELD
-    asking.run(tx, kind=kind, key=key, arguments=text, due_at=due_at or tx.now, created_at=tx.now)
+    asking.run(tx, kind=kind, key=key, arguments=text, due_at=due_at or tx.now, created_at=tx.now, trail=tx.trail,
+               lane=int(patient))  # fmt: skip
+    tx.wake(due_at)
 
 
 _held = _j.c.leased_until.is_not(None)
@@ -71,6 +76,7 @@ def _adding(insert: InsertInto, *, anew: bool) -> Insert:
                 else_=new.due_at,
             ),
             "arguments": case((_held, _j.c.arguments), else_=new.arguments),
+            "trail": case((_held, _j.c.trail), else_=new.trail),
             "failed_at": None,
             "attempts": case((_held, _j.c.attempts), else_=0),
             "asked_again": case(
@@ -82,7 +88,7 @@ def _adding(insert: InsertInto, *, anew: bool) -> Insert:
     )
 
 
-_COLUMNS = ["kind", "key", "arguments", "due_at", "created_at"]
+_COLUMNS = ["kind", "key", "arguments", "due_at", "created_at", "trail", "lane"]
 _ADD = Prepared(lambda insert: _adding(insert, anew=True), _COLUMNS)
 _ADD_UNLESS_HELD = Prepared(lambda insert: _adding(insert, anew=False), _COLUMNS)
 
@@ -98,6 +104,11 @@ def wanted(tx: Tx, kind: str, key: str) -> bool:
     return tx.execute(found).first() is not None
 
 
+def trouble(tx: Tx, kind: str, key: str) -> str | None:
+    """Why this work is not done yet, or was given up; None when nothing is wrong with it."""
+    return tx.execute(select(_j.c.reason).where(_j.c.kind == kind, _j.c.key == key)).scalar_one_or_none()
+
+
 def anything_due(tx: Tx, kinds: list[str]) -> bool:
     """Whether `take` would find something; read-only, so that an idle worker writes nothing."""
     due = select(_j.c.id).where(
@@ -109,30 +120,41 @@ def anything_due(tx: Tx, kinds: list[str]) -> bool:
     return tx.execute(due.limit(1)).first() is not None
 
 
-def take(tx: Tx, kinds: list[str], lease_seconds: float, limit: int) -> list[Job]:
-    """Claim due jobs that nobody holds."""
-    free = (
-        select(_j.c.id)
-        .where(
-            _j.c.kind.in_(kinds),
-            _j.c.due_at <= tx.now,
-            _j.c.failed_at.is_(None),
-            or_(_j.c.leased_until.is_(None), _j.c.leased_until < tx.now),
+def next_due(tx: Tx, kinds: list[str]) -> datetime | None:
+    """When the next job is due of those that are not due yet; what somebody holds is theirs."""
+    later = select(_j.c.due_at).where(_j.c.kind.in_(kinds), _j.c.due_at > tx.now, _j.c.failed_at.is_(None))
+    return tx.execute(later.order_by(_j.c.due_at).limit(1)).scalar()
+
+
+def take(tx: Tx, kinds: list[str], lease_seconds: float, limit: int, *, patient_first: bool = False) -> list[Job]:
+    """Claim due jobs that nobody holds, those that are patient last, or for once first (or they would starve)."""
+    ids: list[int] = []
+    for lane in (1, 0) if patient_first else (0, 1):
+        if len(ids) >= limit:
+            break
+        free = (
+            select(_j.c.id)
+            .where(
+                _j.c.kind.in_(kinds),
+                _j.c.lane == lane,
+                _j.c.due_at <= tx.now,
+                _j.c.failed_at.is_(None),
+                or_(_j.c.leased_until.is_(None), _j.c.leased_until < tx.now),
+            )
+            .order_by(_j.c.due_at)
+            .limit(limit - len(ids))
+            .with_for_update(skip_locked=True)
         )
-        .order_by(_j.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.id for row in tx.execute(free)]
+        ids += [row.id for row in tx.execute(free)]
     if not ids:
         return []
     rows = tx.execute(
         update(_j)
         .where(_j.c.id.in_(ids))
         .values(leased_until=tx.now + timedelta(seconds=lease_seconds), lease=_j.c.lease + 1)
-        .returning(_j.c.id, _j.c.kind, _j.c.key, _j.c.arguments, _j.c.attempts, _j.c.lease)
+        .returning(_j.c.id, _j.c.kind, _j.c.key, _j.c.arguments, _j.c.attempts, _j.c.lease, _j.c.trail)
     )
-    return [Job(r.id, r.kind, r.key, json.loads(r.arguments), r.attempts, r.lease) for r in rows]
+    return [Job(r.id, r.kind, r.key, json.loads(r.arguments), r.attempts, r.lease, r.trail) for r in rows]
 
 
 def extend(tx: Tx, held: list[tuple[int, int]], lease_seconds: float) -> None:

@@ -1,10 +1,10 @@
 """The ledger: activities as said, and one delivery per activity and inbox.
 
 Rule: a delivery is written once, in order of its object, and only ever moves from 'waiting' to one of its ends, with
-a reason in words; nothing is removed. None is written to a server that the operator, or the owner of the account, has
-suspended: it is asked here, under everybody who says something, about the inbox's server (whoever is suspended gets
-nothing through somebody else's address either). Who may send it when is decided in `turns`, what is known of its host
-in `hosts`.
+a reason in words; long after its end it goes into the roll-ups (`rollups`), which are read here too. None is written
+to a server that the operator, or the owner of the account, has suspended: it is asked here, under everybody who says
+something, about the inbox's server (whoever is suspended gets nothing through somebody else's address either). Who
+may send it when is decided in `turns`, what is known of its host in `hosts`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Integer, and_, bindparam, func, select, update
 
-from threadbridge.storage import blocks, hosts, schema
+from threadbridge.storage import blocks, hosts, outages, schema, superseding
 from threadbridge.storage.hosts import Taken
 from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
-_a, _d = schema.activities, schema.deliveries
+_a, _d, _t = schema.activities, schema.deliveries, schema.delivery_totals
 
 # Lanes, most urgent first: somebody waits for an answer; a new post; a change of an old one; everything in bulk.
 LANE_ANSWER, LANE_POST, LANE_CHANGE, LANE_BULK = range(4)
+TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Activity:
     post_id: int | None
     body: bytes
     created_at: datetime
+    trail: str | None = None
+    """The id in the log of what made us say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,13 @@ class Settled:
     """The kind of signature that was accepted, when it is not the one remembered."""
     sent: bool = True
     """False when nothing went out, which says nothing of the host."""
+    quota: tuple[int, datetime] | None = None
+    """How many requests the host says that it still takes, and until when."""
 
 
 _SAY = Prepared(
     lambda insert: insert(_a).on_conflict_do_nothing().returning(_a.c.id),
-    ["account_id", "uri", "kind", "order_key", "post_id", "body", "created_at", "fanned_out_at"],
+    ["account_id", "uri", "kind", "order_key", "post_id", "body", "created_at", "fanned_out_at", "trail"],
 )
 _ADDRESS = Prepared(
     lambda insert: insert(_d).on_conflict_do_nothing(),
@@ -73,6 +79,22 @@ _ADDRESS = Prepared(
         "activity_id", "account_id", "post_id", "inbox", "host", "order_key", "lane", "state", "due_at", "created_at",
     ],
 )  # fmt: skip
+
+_SETTLE = Prepared(
+    lambda _: (
+        update(_d)
+        .where(_d.c.id == bindparam("row"), _d.c.lease == bindparam("held"), schema.waiting)
+        .values(
+            state=bindparam("to"),
+            due_at=func.coalesce(bindparam("again", type_=_d.c.due_at.type), _d.c.due_at),
+            ended_at=bindparam("ended", type_=_d.c.ended_at.type),
+            status=bindparam("answer", type_=Integer),
+            reason=bindparam("why"),
+            attempts=_d.c.attempts + 1,
+            leased_until=None,
+        )
+    )
+)
 
 
 def add_activity(
@@ -98,6 +120,7 @@ def add_activity(
         body=body,
         created_at=tx.now,
         fanned_out_at=tx.now if addressed else None,
+        trail=tx.trail,
     )
     return None if said is None else said.id
 
@@ -118,13 +141,14 @@ def address(tx: Tx, *, activity_id: int, account_id: int, order_key: str, inbox:
         due_at=tx.now,
         created_at=tx.now,
     )
+    tx.wake()
 
 
 def activity(tx: Tx, activity_id: int) -> Activity | None:
     row = tx.execute(select(_a).where(_a.c.id == activity_id)).first()
     if row is None:
         return None
-    return Activity(row.id, row.account_id, row.uri, row.kind, row.order_key, row.post_id, row.body, row.created_at)
+    return _activity(row)
 
 
 def number_of(tx: Tx, uri: str) -> int:
@@ -142,7 +166,13 @@ def by_uri(tx: Tx, uri: str) -> Activity | None:
 def activities(tx: Tx, activity_ids: Sequence[int]) -> list[Activity]:
     """The activities with these numbers."""
     rows = tx.execute(select(_a).where(_a.c.id.in_(activity_ids)))
-    return [Activity(r.id, r.account_id, r.uri, r.kind, r.order_key, r.post_id, r.body, r.created_at) for r in rows]
+    return [_activity(row) for row in rows]
+
+
+def _activity(row: Any) -> Activity:
+    return Activity(
+        row.id, row.account_id, row.uri, row.kind, row.order_key, row.post_id, row.body, row.created_at, row.trail
+    )
 
 
 def mark_fanned_out(tx: Tx, activity_id: int) -> None:
@@ -162,6 +192,8 @@ def add_deliveries(
     server none, unless it is to hear this too. Returns how many are new."""
     wanted = list(inboxes)
     shut = set() if suspended_too else blocks.suspended_hosts(tx, {host for _, host in wanted}, said.account_id)
+    about_a_post = said.post_id is not None
+    shut |= outages.not_written_for(tx, {host for _, host in wanted}, said.kind, about_a_post=about_a_post)
     rows = [
         {
             "activity_id": said.id,
@@ -178,14 +210,9 @@ def add_deliveries(
         for inbox, host in wanted
         if host not in shut
     ]
-    added = 0
-    for start in range(0, len(rows), 500):
-        added += len(
-            tx.execute(
-                tx.insert(_d).values(rows[start : start + 500]).on_conflict_do_nothing().returning(_d.c.id)
-            ).all()
-        )
-    return added
+    if rows:
+        tx.wake(due_at)
+    return _ADDRESS.many(tx, rows)
 
 
 def recipients(tx: Tx, activity_id: int, *, after: str = "", limit: int = 500) -> list[tuple[str, str]]:
@@ -222,45 +249,76 @@ def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
     else holds by now has no effect on its row."""
     if not outcomes:
         return
-    tx.execute(
-        update(_d)
-        .where(_d.c.id == bindparam("row"), _d.c.lease == bindparam("held"), schema.waiting)
-        .values(
-            state=bindparam("to"),
-            due_at=func.coalesce(bindparam("again", type_=_d.c.due_at.type), _d.c.due_at),
-            ended_at=bindparam("ended", type_=_d.c.ended_at.type),
-            status=bindparam("answer", type_=Integer),
-            reason=bindparam("why"),
-            attempts=_d.c.attempts + 1,
-            leased_until=None,
-        ),
+    # Most have simply arrived: one statement for them, since each one passes the interpreter's lock to and fro.
+    alike: dict[tuple[int, int | None, str | None], list[int]] = {}
+    for one in outcomes:
+        if one.state == "delivered":
+            alike.setdefault((one.lease, one.status, one.reason), []).append(one.id)
+    for (lease, status, reason), rows in alike.items():
+        tx.execute(
+            update(_d)
+            .where(_d.c.id.in_(sorted(rows)), _d.c.lease == lease, schema.waiting)
+            .values(
+                state="delivered",
+                ended_at=tx.now,
+                status=status,
+                reason=reason,
+                attempts=_d.c.attempts + 1,
+                leased_until=None,
+            )
+        )
+    _SETTLE.many(
+        tx,
         [
             {
-                "row": outcome.id,
-                "held": outcome.lease,
-                "to": outcome.state,
-                "again": outcome.due_at,
-                "ended": None if outcome.state == "waiting" else tx.now,
-                "answer": outcome.status,
-                "why": outcome.reason,
+                "row": one.id,
+                "held": one.lease,
+                "to": one.state,
+                "again": one.due_at,
+                "ended": None if one.state == "waiting" else tx.now,
+                "answer": one.status,
+                "why": one.reason,
             }
-            for outcome in outcomes
+            for one in outcomes
+            if one.state != "delivered"
         ],
     )
+    # What was replaced while it was under way is not tried again.
+    superseding.end(tx, [one.id for one in outcomes if one.state == "waiting"])
     by_host: dict[str, list[Settled]] = {}
     for outcome in outcomes:
         if outcome.sent:
             by_host.setdefault(outcome.host, []).append(outcome)
-    for host, theirs in by_host.items():
+    well = {
+        host
+        for host, theirs in by_host.items()
+        if all(outcome.host_trouble is None and outcome.asked_until is None for outcome in theirs)
+    }
+    hosts.reached_all(tx, well)
+    for host, theirs in sorted(by_host.items()):
+        if host in well:
+            continue
         asked_until = max((outcome.asked_until for outcome in theirs if outcome.asked_until), default=None)
-        latest = theirs[-1]
         if any(outcome.host_trouble is None for outcome in theirs):
             hosts.reached(tx, host, asked_until=asked_until)
         else:
-            words = latest.host_trouble or ""
-            hosts.in_trouble(tx, host, words, held_until=latest.held_until, asked_until=asked_until)
+            _troubled(tx, host, theirs, asked_until)
+    for host, quota in {o.host: o.quota for o in outcomes if o.quota}.items():
+        hosts.pace(tx, host, *quota)
     for host, taken in {o.host: o.taken for o in outcomes if o.taken}.items():
         hosts.remember_scheme(tx, host, taken)
+
+
+def _troubled(tx: Tx, host: str, theirs: Sequence[Settled], asked_until: datetime | None) -> None:
+    """All of these met with trouble. To be asked for peace is no failure; without a time, that of the schedule."""
+    latest = theirs[-1]
+    words = latest.host_trouble or ""
+    peace = [one.asked_until or (one.due_at if one.status == TOO_MANY else None) for one in theirs]
+    if all(peace):
+        until = max(until for until in peace if until)
+        hosts.asked_for_peace(tx, host, words, until, down=latest.status != TOO_MANY)
+    else:
+        hosts.in_trouble(tx, host, words, held_until=latest.held_until, asked_until=asked_until)
 
 
 # ── reading the ledger ───────────────────────────────────────────────────────────────────────────────────────────
@@ -291,12 +349,20 @@ def receipts(tx: Tx, post_ids: Sequence[int]) -> dict[int, list[Receipt]]:
     rows = tx.execute(
         select(_d.c.post_id, _a.c.kind, _d.c.state, _d.c.reason, func.count().label("n"))
         .join(_a, _a.c.id == _d.c.activity_id)
-        .where(_d.c.post_id.in_(list(post_ids)), _d.c.state.in_(["waiting", "refused", "gone", "given_up"]))
+        .where(_d.c.post_id.in_(list(post_ids)), _d.c.state != "delivered")
         .group_by(_d.c.post_id, _a.c.kind, _d.c.state, _d.c.reason)
         .order_by(func.count().desc())
     )
     for row in rows:
         held.setdefault(row.post_id, []).append(Receipt(row.kind, row.state, row.reason, row.n))
+    rolled_up = tx.execute(
+        select(_a.c.post_id, _a.c.kind, _t.c.state, _t.c.reason, _t.c.count.label("n"))
+        .join(_a, _a.c.id == _t.c.activity_id)
+        .where(_a.c.post_id.in_(list(post_ids)))
+        .order_by(_t.c.count.desc())
+    )
+    for row in rolled_up:
+        held.setdefault(row.post_id, []).append(Receipt(row.kind, row.state, row.reason or None, row.n))
     return held
 
 
@@ -321,6 +387,9 @@ def activities_page(
         for row in counted:
             if row.activity_id in states:
                 states[row.activity_id][row.state] = row.n
+    rolled_up = select(_t.c.activity_id, _t.c.state, _t.c.count.label("n")).where(_t.c.activity_id.in_(states))
+    for row in tx.execute(rolled_up):
+        states[row.activity_id][row.state] = states[row.activity_id].get(row.state, 0) + row.n
     return [
         (
             Activity(r.id, r.account_id, r.uri, r.kind, r.order_key, r.post_id, r.body, r.created_at),
@@ -332,5 +401,10 @@ def activities_page(
 
 def totals(tx: Tx) -> dict[str, int]:
     """{state: deliveries} over everything."""
-    rows = tx.execute(select(_d.c.state, func.count().label("n")).group_by(_d.c.state))
-    return {row.state: row.n for row in rows}
+    found: dict[str, int] = {}
+    detailed = select(_d.c.state, func.count().label("n")).group_by(_d.c.state)
+    rolled_up = select(_t.c.state, func.sum(_t.c.count).label("n")).group_by(_t.c.state)
+    for query in (detailed, rolled_up):
+        for row in tx.execute(query):
+            found[row.state] = found.get(row.state, 0) + int(row.n)
+    return found

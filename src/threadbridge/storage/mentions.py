@@ -54,13 +54,19 @@ def add(tx: Tx, account_id: int, mention: Mention, original: str) -> bool:
     return bool(added.rowcount)
 
 
-def edit(tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime, public: bool, original: str) -> bool:
-    """Replace the text by its own author; False if there is none, or a newer form is held."""
-    older = _m.c.updated.is_(None) | (_m.c.updated < updated)
+def edit(
+    tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime | None, public: bool, original: str
+) -> bool:
+    """Replace the text by its own author; False if there is none, or a newer form is held, or it says the same and
+    not when it was edited."""
+    at = updated or tx.now
+    newer = [_m.c.updated.is_(None) | (_m.c.updated < at)]
+    if updated is None:
+        newer.append((_m.c.html != html) | (_m.c.public != public))
     changed = tx.execute(
         update(_m)
-        .where(_m.c.uri == uri, _m.c.peer_uri == peer_uri, _lives, older)
-        .values(html=html, updated=updated, public=public, original=original)
+        .where(_m.c.uri == uri, _m.c.peer_uri == peer_uri, _lives, *newer)
+        .values(html=html, updated=at, public=public, original=original)
     )
     return bool(changed.rowcount)
 

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from threadbridge.errors import BadConfiguration
 from threadbridge.storage.store import Store, Tx
+
+if TYPE_CHECKING:
+    # Loaded when there is something to migrate: it takes longer than most commands do.
+    from alembic.config import Config as AlembicConfig
 
 _HERE = Path(__file__).parent / "migrations"
 
 
 def to_newest(store: Store) -> bool:
     """Migrate if needed; True if anything was done. Raises BadConfiguration for a database of a newer program."""
-    newest = _scripts().get_current_head()
     present = store.read_now(_revision)
-    if present == newest:
+    if present == _newest():
         return False
-    if present is not None and present not in {script.revision for script in _scripts().walk_revisions()}:
+    if present is not None and present not in _revisions():
         raise BadConfiguration(
             f"The database is of a newer version (revision {present}) than this program",
             hint="Install the newer threadbridge again, or restore a backup.",
@@ -37,8 +38,25 @@ def to_newest(store: Store) -> bool:
     return True
 
 
+def is_newest(tx: Tx) -> bool:
+    """Whether the database has the form that this program expects."""
+    return _revision(tx) == _newest()
+
+
+def _newest() -> str:
+    return max(_revisions())
+
+
+@lru_cache(maxsize=1)
+def _revisions() -> frozenset[str]:
+    """Every revision of this program. The name of a migration begins with its own, and they are in order."""
+    return frozenset(path.name.partition("_")[0] for path in (_HERE / "versions").glob("[0-9]*_*.py"))
+
+
 def to_revision(store: Store, revision: str) -> None:
     """Migrate to a given revision (tests go to older ones first)."""
+    from alembic import command
+
     with store.connected() as connection:
         config = _config()
         config.attributes["connection"] = connection
@@ -79,10 +97,8 @@ def _revision(tx: Tx) -> str | None:
 
 
 def _config() -> AlembicConfig:
+    from alembic.config import Config as AlembicConfig
+
     config = AlembicConfig()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     return config
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from threadbridge.storage import belongings, schema
+from threadbridge.storage import belongings, rollups, schema
 from threadbridge.storage.store import Tx
 
 _CHUNK = 500
@@ -43,6 +44,28 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """Deliveries of one activity that ended in the same way, more than thirty days ago."""
+
+    activity_uri: str
+    kind: str
+    state: str
+    reason: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A server to which a post was addressed more than thirty days ago, and the best that became of it there."""
+
+    post_id: int
+    host: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateChange:
     """A state that the account came into, and why."""
 
@@ -70,8 +93,9 @@ def extent(tx: Tx, account_id: int) -> int:
         .select_from(d.join(schema.activities, schema.activities.c.id == d.c.activity_id))
         .where(schema.activities.c.account_id == account_id),
     )
+    rolled_up = (select(func.count()).select_from(query.subquery()) for query in _rolled_up(account_id))
     gathered = sum(belongings.count(tx, kind, account_id) for kind in belongings.KINDS)
-    return gathered + sum(int(tx.execute(query).scalar_one()) for query in counted)
+    return gathered + sum(int(tx.execute(query).scalar_one()) for query in (*counted, *rolled_up))
 
 
 def files(tx: Tx, account_id: int) -> Iterator[StoredFile]:
@@ -106,6 +130,40 @@ def deliveries(tx: Tx, account_id: int) -> Iterator[Sent]:
         yield Sent(
             row.uri, row.kind, row.host, row.state, row.attempts, row.status, row.reason, row.created_at, row.ended_at
         )
+
+
+def _rolled_up(account_id: int) -> tuple[Select[Any], Select[Any]]:
+    t, a, h, i, p = (
+        schema.delivery_totals, schema.activities, schema.post_holders, schema.inboxes, schema.posts,
+    )  # fmt: skip
+    totals = (
+        select(a.c.uri, a.c.kind, t.c.state, t.c.reason, t.c.count.label("n"), t.c.first_at, t.c.last_at)
+        .join(a, a.c.id == t.c.activity_id)
+        .where(a.c.account_id == account_id)
+        .order_by(t.c.activity_id, t.c.state, t.c.reason)
+    )
+    holders = (
+        select(h.c.post_id, i.c.host, func.min(h.c.outcome).label("outcome"))
+        .join(i, i.c.id == h.c.inbox_id)
+        .join(p, p.c.id == h.c.post_id)
+        .where(p.c.account_id == account_id)
+        .group_by(h.c.post_id, i.c.host)
+        .order_by(h.c.post_id, i.c.host)
+    )
+    return totals, holders
+
+
+def totals(tx: Tx, account_id: int) -> Iterator[Total]:
+    """What the roll-ups say of the account's deliveries, in the order of its activities."""
+    rows = tx.execute(_rolled_up(account_id)[0].execution_options(yield_per=_CHUNK))
+    for row in rows:
+        yield Total(row.uri, row.kind, row.state, row.reason, row.n, row.first_at, row.last_at)
+
+
+def holders(tx: Tx, account_id: int) -> Iterator[Holder]:
+    """Which servers hold which posts by the roll-ups, each once, by post."""
+    rows = tx.execute(_rolled_up(account_id)[1].execution_options(yield_per=_CHUNK))
+    return (Holder(row.post_id, row.host, rollups.OUTCOMES[row.outcome]) for row in rows)
 
 
 def states(tx: Tx, account_id: int) -> list[StateChange]:

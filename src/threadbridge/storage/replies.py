@@ -112,17 +112,23 @@ def remove_some_of(tx: Tx, peer_uri: str, *, limit: int) -> int:
     return len(rows)
 
 
-def edit(tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime, public: bool, original: str) -> bool:
-    """Replace the text of an answer by its own author; False if there is none, or a newer form is held."""
+def edit(
+    tx: Tx, uri: str, peer_uri: str, *, html: str, updated: datetime | None, public: bool, original: str
+) -> bool:
+    """Replace the text of an answer by its own author; False if there is none, or a newer form is held. What does not
+    say when it was edited is an edit only if it says something else: anybody can have it read again."""
     a = schema.replies
     row = tx.execute(
-        select(a.c.id, a.c.account_id, a.c.updated).where(
+        select(a.c.id, a.c.account_id, a.c.updated, a.c.html, a.c.public).where(
             a.c.uri == uri, a.c.peer_uri == peer_uri, a.c.deleted_at.is_(None)
         )
     ).first()
-    if row is None or (row.updated is not None and row.updated >= updated):
+    if row is None or (updated is None and (row.html, row.public) == (html, public)):
         return False
-    tx.execute(update(a).where(a.c.id == row.id).values(html=html, updated=updated, public=public, original=original))
+    at = updated or tx.now
+    if row.updated is not None and row.updated >= at:
+        return False
+    tx.execute(update(a).where(a.c.id == row.id).values(html=html, updated=at, public=public, original=original))
     touch(tx, row.account_id, figures_only=True)
     return True
 

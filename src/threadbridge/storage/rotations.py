@@ -151,6 +151,7 @@ def hasten(tx: Tx, activity_id: int, inbox: str, due_at: datetime) -> None:
         )
         .values(due_at=due_at)
     )  # fmt: skip
+    tx.wake(due_at)
 
 
 def call_off(tx: Tx, activity_ids: Sequence[int], reason: str) -> None:

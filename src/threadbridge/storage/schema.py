@@ -2,7 +2,7 @@
 
 Rule: what an outside system calls something stays outside; columns carry the house's nouns. Times are stored as
 whole microseconds since 1970 (UTC), so that SQLite and PostgreSQL compare them alike. Rows about relationships and
-deliveries are marked as ended, never removed: they are the ledger.
+deliveries are marked as ended; deliveries go into roll-ups after thirty days, the rest is never removed.
 """
 
 from __future__ import annotations
@@ -114,10 +114,12 @@ accounts = _table(
     Column("domain", String(255)),
     Column("announced", String(64)),
     Column("announced_at", Moment),
+    Column("hold_minutes", Integer, nullable=False, server_default=text("0")),
 )
 """One row per bridged account; `id` is in every public address and is never used twice. `bridge_line` is the owner's
 wording of the line that says what this is (NULL: ours; empty: a field says it), `domain` the own domain that both
-sides agreed to, `announced` the hash of the actor document that followers were told last."""
+sides agreed to, `announced` the hash of the actor document that followers were told last, `hold_minutes` how long new
+posts wait before they leave, so that the owner may think again."""
 
 profile_fields = _table(
     "profile_fields",
@@ -427,8 +429,16 @@ followers = _table(
     Column("ended_at", Moment),
     Column("ended_by", String(32)),
     Column("carried_to", String(2048)),
+    Column("inbox_host", String(255), nullable=False, server_default=text("''")),
     UniqueConstraint("account_id", "peer_uri"),
     Index("ix_followers_reach", "account_id", "ended_at", "id"),
+    Index(
+        "ix_followers_host",
+        "inbox_host",
+        "account_id",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
     Index("ix_followers_peer", "peer_uri"),
     Index(
         "ix_followers_carried",
@@ -437,7 +447,8 @@ followers = _table(
         postgresql_where=text("carried_to IS NOT NULL"),
     ),
 )
-"""Who follows; `inbox` is where their copy goes (the shared inbox if they have one). `carried_to` is the account to
+"""Who follows; `inbox` is where their copy goes (the shared inbox if they have one), `inbox_host` the host (name and
+port) of that address, which may be another than that of their id. `carried_to` is the account to
 which a follower has moved, whose own Follow is awaited."""
 
 follow_requests = _table(
@@ -735,6 +746,22 @@ activities = _table(
     Column("body", LargeBinary, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("fanned_out_at", Moment),
+    Column("rolled_up_at", Moment),
+    Column("digest", String(64)),
+    Column("trail", String(32)),
+    Index(
+        "ix_activities_detailed",
+        "id",
+        sqlite_where=text("rolled_up_at IS NULL"),
+        postgresql_where=text("rolled_up_at IS NULL"),
+    ),
+    Column("replaced_by", _Id),
+    Index(
+        "ix_activities_profile",
+        "account_id",
+        sqlite_where=text("kind = 'Update' AND post_id IS NULL AND replaced_by IS NULL"),
+        postgresql_where=text("kind = 'Update' AND post_id IS NULL AND replaced_by IS NULL"),
+    ),
     Index(
         "ix_activities_unaddressed",
         "order_key",
@@ -743,7 +770,11 @@ activities = _table(
         postgresql_where=text("fanned_out_at IS NULL"),
     ),
 )
-"""Activities we said, as the exact bytes. `order_key` names the object whose activities must arrive in order."""
+"""Activities we said, as the exact bytes. `order_key` names the object whose activities must arrive in order,
+`replaced_by` a later activity that makes this one pointless: what has not left of it does not leave (`superseding`).
+`rolled_up_at` is when the last of its deliveries went into the roll-ups (`delivery_totals`, `post_holders`,
+`account_holders`). Where the bytes were erased, `digest` is the SHA-256 of the object that they said. `trail` is the
+id under which the log tells how it came to be said and what became of it."""
 
 deliveries = _table(
     "deliveries",
@@ -765,18 +796,119 @@ deliveries = _table(
     Column("status", Integer),
     Column("reason", Text),
     UniqueConstraint("activity_id", "inbox"),
-    CheckConstraint("state IN ('waiting','delivered','refused','gone','given_up')", name="state"),
+    CheckConstraint("state IN ('waiting','delivered','refused','gone','given_up','superseded')", name="state"),
     Index("ix_deliveries_post", "post_id", "state", "activity_id"),
     # Ways of looking at what waits; they hold nothing else, so the rows that have ended cost them nothing.
     _index_of_waiting("ix_deliveries_order", "order_key", "inbox", "id"),
-    _index_of_waiting("ix_deliveries_due", "due_at"),
-    _index_of_waiting("ix_deliveries_turn", "account_id", "lane", "due_at", "host"),
+    _index_of_waiting("ix_deliveries_due", "lane", "due_at"),
+    _index_of_waiting("ix_deliveries_turn", "lane", "account_id", "due_at", "host"),
     _index_of_waiting("ix_deliveries_host", "host", "due_at"),
+    Index(
+        "ix_deliveries_ended_badly",
+        "host",
+        "ended_at",
+        sqlite_where=text("state IN ('refused','gone','given_up')"),
+        postgresql_where=text("state IN ('refused','gone','given_up')"),
+    ),
 )
-"""The ledger: one row per activity and inbox, from waiting to its end, with the reason in words."""
+"""The ledger: one row per activity and inbox, from waiting to its end, with the reason in words. Thirty days after
+its end a row goes into the roll-ups below."""
 
 waiting = deliveries.c.state == literal_column("'waiting'")
 """Written out, since a partial index serves only a condition that names its own: not one with a parameter."""
+
+ended_badly = deliveries.c.state.in_([literal_column(f"'{state}'") for state in ("refused", "gone", "given_up")])
+"""What did not arrive; written out for the same reason."""
+
+delivery_totals = _table(
+    "delivery_totals",
+    Column("activity_id", _Id, ForeignKey("activities.id"), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("reason", String(200), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("first_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Roll-ups of the ledger, kept for ever: how many deliveries of an activity ended in which way, the first and the
+last of them when. `reason` is empty where there is none, or where there were too many different ones."""
+
+inboxes = _table(
+    "inboxes",
+    _id(),
+    Column("address", Text, nullable=False, unique=True),
+    Column("host", String(255), nullable=False),
+)
+"""Addresses of inboxes, once each, by the numbers under which roll-ups name them."""
+
+post_holders = _table(
+    "post_holders",
+    Column("post_id", _Id, ForeignKey("posts.id"), primary_key=True),
+    Column("inbox_id", _Id, ForeignKey("inboxes.id"), primary_key=True),
+    Column("outcome", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Roll-ups: to which inboxes anything about a post was ever addressed, and the best that became of it (`outcome`, by
+its place in `rollups.OUTCOMES`). An Update or Delete goes there after ten years too."""
+
+account_holders = _table(
+    "account_holders",
+    _account(primary_key=True),
+    Column("inbox_id", _Id, ForeignKey("inboxes.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Roll-ups: to which inboxes an account ever said anything, but for answers to one person (Accept, Reject)."""
+
+certificates = _table(
+    "certificates",
+    _id(),
+    _account(index=True),
+    Column("post_id", _Id, ForeignKey("posts.id"), unique=True),
+    Column("activity_id", _Id, ForeignKey("activities.id"), nullable=False, unique=True),
+    Column("deleted_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+    Column("answers", LargeBinary),
+)
+"""Deletions of which the owner may have a certificate: of a post, or (`post_id` NULL) of an account. `activity_id` is
+what told it. When its deliveries go into the roll-ups, what each host answered stays here (`answers`, packed)."""
+
+held_posts = _table(
+    "held_posts",
+    _id(),
+    _account(),
+    Column("source", String(32), nullable=False),
+    Column("native_id", String(160), nullable=False),
+    Column("published", Moment, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("parent", String(160)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("told", Text, nullable=False),
+    Column("language", String(16)),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("held_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    UniqueConstraint("account_id", "source", "native_id"),
+    CheckConstraint("state IN ('held','unshared')", name="state"),
+    Index("ix_held_posts_due", "account_id", "state", "due_at"),
+)
+"""New posts that have not left: no row of `posts` and no number yet, so nothing that serves posts can show one.
+`told` is what the source said (JSON). 'held' until `due_at`; 'unshared' ones never leave, for the `reason`. `parent`
+is the source's id of what it continues."""
+
+held_files = _table(
+    "held_files",
+    Column("held_id", _Id, ForeignKey("held_posts.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    _account(),
+    Column("kind", String(8), nullable=False),
+    Column("alt", Text, nullable=False),
+    Column("source_key", Text, nullable=False),
+    Column("sha256", String(64), ForeignKey("media.sha256")),
+    Column("missing", Text),
+    Index("ix_held_files_sha256", "sha256"),
+)
+"""Attachments of posts that have not left."""
 
 hosts = _table(
     "hosts",
@@ -796,11 +928,31 @@ hosts = _table(
     Column("last_delivered_at", Moment),
     Column("last_heard_at", Moment),
     Column("last_trouble", Text),
+    Column("last_failed_at", Moment),
+    Column("parked_at", Moment),
+    Column("probed_at", Moment),
+    Column("roused_at", Moment),
+    Column("troubles", Text),
+    Column("quota", Integer),
+    Column("quota_until", Moment),
+    Column("software", String(64)),
+    Column("software_version", String(64)),
+    Column("software_asked_at", Moment),
+    Index(
+        "ix_hosts_parked",
+        "parked_at",
+        sqlite_where=text("parked_at IS NOT NULL"),
+        postgresql_where=text("parked_at IS NOT NULL"),
+    ),
 )
 """One memory per inbox host (name and port): breaker, signature scheme, last success in each direction. Nothing is
 sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After). `scheme` is the kind of signature
 it took at `scheme_at`, `scheme_asked` what its Accept-Signature wanted, `scheme_evidence` what was refused before and
-what was accepted then, in words; `get_manner` and the rest the same of documents that we ask for."""
+what was accepted then, in words; `get_manner` and the rest the same of documents that we ask for. `failing_since` is
+when it was first not reached after its last success; who is followed from there waits since `parked_at`. `probed_at`
+is when we last looked whether it is back, `roused_at` when a word of its own last made us look; `troubles` the last few
+different errors (JSON); `quota` how many requests it said that it still takes until `quota_until`. What the row comes
+to is decided in `domain.hosts`."""
 
 jobs = _table(
     "jobs",
@@ -817,10 +969,27 @@ jobs = _table(
     Column("reason", Text),
     Column("asked_again", Moment),
     Column("asked_arguments", Text),
+    Column("trail", String(32)),
+    Column("lane", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("kind", "key"),
+    Index("ix_jobs_turn", "lane", "due_at"),
 )
 """Work written down in the transaction that made it necessary; the table of kinds is in `worker`. `asked_again` is
-set while a job that is being done was asked for once more: when that is due, with `asked_arguments`."""
+set while a job that is being done was asked for once more: when that is due, with `asked_arguments`. `trail` is the
+id in the log of what made it necessary. Those in `lane` 1 give way to those in 0."""
+
+figures = _table(
+    "figures",
+    Column("minute", Moment, primary_key=True),
+    Column("process", String(16), primary_key=True),
+    Column("subject", String(16), primary_key=True),
+    Column("outcome", String(32), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What was done, minute by minute: deliveries that ended ('deliver'), reads of accounts ('read'). Each process has
+rows of its own, so that none waits for another's; they are kept for a day."""
 
 # ── doors ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

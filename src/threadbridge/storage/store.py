@@ -9,6 +9,10 @@ database. It may run again after a conflict, so it has no other effects. When `t
 durable (SQLite: WAL with synchronous=FULL; one writer thread that commits what has queued up in one go, since an
 fsync costs the same for one change as for fifty). Each function has its own savepoint: one that raises takes back
 its own changes and nobody else's.
+
+On PostgreSQL a process opens no more than `connections` connections, one of them for wake-ups (see `wakeups`). What
+the database cannot do now (it refuses, restarts, fails over) is Unavailable within seconds: an address that swallows
+everything is given up after five, a peer that falls silent after fifteen.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -34,6 +39,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import Executable
 
 from threadbridge.errors import BadConfiguration, DatabaseBusy, DiskFull, Invalid, Unavailable
+from threadbridge.storage import wakeups
+from threadbridge.telemetry import metrics, trail
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +51,15 @@ _BATCH = 128
 _READS = 8
 _BUSY_MILLISECONDS = 10_000
 _ATTEMPTS = 5
+CONNECTIONS = 20
+"""Connections to PostgreSQL that one process opens at most, unless told otherwise."""
+_POOL_SECONDS = 10.0
+# For libpq, where the address itself says nothing else: how long to wait for a server that does not answer, and when
+# a connection whose other end has vanished (a cut cable, a machine that lost power) is given up.
+_LIBPQ = {
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}  # fmt: skip
 
 
 def _utc_now() -> datetime:
@@ -58,7 +74,29 @@ class Tx:
     now: datetime
     touched: set[int] = field(default_factory=set)
     """Accounts whose public documents changed so that no stale copy may be served after the commit."""
+    wakes: bool = False
+    """Whether something is due after the commit that somebody may wait for."""
     _driver: Any = field(default=None, repr=False)
+    afterwards: list[Callable[[], object]] = field(default_factory=list, repr=False)
+    _trail: str | None = field(default=None, repr=False)
+
+    @property
+    def trail(self) -> str:
+        """The id under which what happens here is told in the log, and goes on elsewhere (`telemetry.trail`)."""
+        if self._trail is None:
+            self._trail = trail.current() or trail.new()
+        return self._trail
+
+    def after_commit(self, tell: Callable[[], object]) -> None:
+        """Do this when what was done is durable, and not at all when it is taken back: lines of the log and figures,
+        which are not to be told twice, nor of what never was."""
+        self.afterwards.append(tell)
+
+    def wake(self, due_at: datetime | None = None) -> None:
+        """Something is to be done at `due_at` (now): whoever waits for work is woken by the commit, unless they look
+        by themselves before."""
+        if due_at is None or due_at <= self.now + timedelta(seconds=wakeups.SLOW_SECONDS):
+            self.wakes = True
 
     @property
     def driver(self) -> Any:
@@ -81,6 +119,7 @@ class Tx:
 
 Work = Callable[Concatenate[Tx, P], T]
 TouchedListener = Callable[[set[int]], None]
+WorkListener = Callable[[], None]
 
 
 class Store:
@@ -91,14 +130,28 @@ class Store:
         self._readers = readers
         self.clock = clock
         self._listeners: list[TouchedListener] = []
+        self._waiting_for_work: list[WorkListener] = []
+        self._listening: wakeups.Listening | None = None
+        self._pooled = False
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="store")
         self._writer = _Writer(self) if engine.dialect.name == "sqlite" else None
         self._gathered: Gathered = {}
         self._wanted: Gathered = {}
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], datetime] = _utc_now) -> Store:
-        """Connect; SQLAlchemy URL of SQLite or PostgreSQL. Tables are made by `migrate`."""
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+        connections: int = CONNECTIONS,
+        pooled: bool = False,
+    ) -> Store:
+        """Connect; SQLAlchemy URL of SQLite or PostgreSQL. Tables are made by `migrate`.
+
+        For PostgreSQL: `connections` is the most that this process opens at a time; `pooled` says that a pooler in
+        transaction mode stands in front, where nothing may outlive a transaction (no LISTEN, no prepared statements).
+        """
         try:
             parsed = make_url(url)
         except exc.ArgumentError:
@@ -116,15 +169,26 @@ class Store:
             )
         try:
             engine = create_engine(
-                parsed.set(drivername="postgresql+psycopg"), pool_size=10, max_overflow=10, pool_pre_ping=True
+                parsed.set(drivername="postgresql+psycopg"),
+                # Half of them are kept open; one beside these listens.
+                pool_size=max(1, connections // 2),
+                max_overflow=max(0, connections - max(1, connections // 2) - (0 if pooled else 1)),
+                pool_timeout=_POOL_SECONDS,
+                pool_pre_ping=True,
+                connect_args=_libpq(parsed) | ({"prepare_threshold": None} if pooled else {}),
             )
         except ModuleNotFoundError:
             raise BadConfiguration(
                 "PostgreSQL needs the extra 'postgres'",
                 hint="Install it: pip install 'threadbridge[postgres]'.",
             ) from None
-        event.listen(engine, "connect", _set_up_postgresql)
-        return cls(engine, engine, clock)
+        if pooled:
+            event.listen(engine, "begin", _set_up_transaction)
+        else:
+            event.listen(engine, "connect", _set_up_postgresql)
+        store = cls(engine, engine, clock)
+        store._pooled = pooled
+        return store
 
     @property
     def dialect(self) -> str:
@@ -141,16 +205,47 @@ class Store:
         """Call `listener(account ids)` right after each commit that changed public documents."""
         self._listeners.append(listener)
 
+    def on_work(self, listener: WorkListener) -> None:
+        """Call `listener()` after each commit that made something due, in this process or (PostgreSQL) in another; in
+        any thread. A hint only: see `patience`."""
+        self._waiting_for_work.append(listener)
+        if self.dialect == "postgresql" and not self._pooled and self._listening is None:
+            self._listening = wakeups.Listening(self.engine.url, _libpq(self.engine.url), self._ring)
+
+    def off_work(self, listener: WorkListener) -> None:
+        """Call it no more."""
+        self._waiting_for_work.remove(listener)
+
+    def patience(self, next_due: datetime | None) -> float:
+        """For how many seconds whoever found nothing to do may wait before looking again, when the next thing that is
+        known of is due at `next_due`."""
+        heard = self._listening is not None and self._listening.live
+        most = wakeups.SLOW_SECONDS if heard else wakeups.FAST_SECONDS
+        if next_due is None:
+            return most
+        return min(most, max(0.001, (next_due - self.clock()).total_seconds()))
+
+    def _ring(self) -> None:
+        for listener in self._waiting_for_work:
+            try:
+                listener()
+            except Exception:
+                log.exception("a listener for work failed")
+
     # ── from async code ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def transact(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(tx, …)` in a transaction in another thread; durable when this returns."""
         loop = asyncio.get_running_loop()
-        if self._writer is not None:
-            promise: asyncio.Future[T] = loop.create_future()
-            self._gather(_Task(work, args, kwargs, promise, loop), self._gathered, self._writer.submit)
-            return await promise
-        return await loop.run_in_executor(self._pool, lambda: self.transact_now(work, *args, **kwargs))
+        with metrics.asking(writes=True):
+            if self._writer is not None:
+                promise: asyncio.Future[T] = loop.create_future()
+                self._gather(_Task(work, args, kwargs, promise, loop), self._gathered, self._writer.submit)
+                return await promise
+            context = copy_context()
+            return await loop.run_in_executor(
+                self._pool, lambda: context.run(lambda: self.transact_now(work, *args, **kwargs))
+            )
 
     def _gather(self, task: _Task, gathered: Gathered, submit: Callable[[list[_Task]], None]) -> None:
         """Hand over to other threads what one turn of the event loop has brought together: all threads share one
@@ -164,11 +259,15 @@ class Store:
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(tx, …)` against a consistent snapshot in another thread; writing raises."""
         loop = asyncio.get_running_loop()
-        if self._writer is not None:
-            promise: asyncio.Future[T] = loop.create_future()
-            self._gather(_Task(work, args, kwargs, promise, loop), self._wanted, self._submit_reads)
-            return await promise
-        return await loop.run_in_executor(self._pool, lambda: self.read_now(work, *args, **kwargs))
+        with metrics.asking(writes=False):
+            if self._writer is not None:
+                promise: asyncio.Future[T] = loop.create_future()
+                self._gather(_Task(work, args, kwargs, promise, loop), self._wanted, self._submit_reads)
+                return await promise
+            context = copy_context()
+            return await loop.run_in_executor(
+                self._pool, lambda: context.run(lambda: self.read_now(work, *args, **kwargs))
+            )
 
     def _submit_reads(self, tasks: list[_Task]) -> None:
         for start in range(0, len(tasks), _READS):
@@ -199,12 +298,21 @@ class Store:
                 with self.engine.begin() as connection:
                     tx = Tx(connection, self.clock())
                     result = work(tx, *args, **kwargs)
+                    if tx.wakes:
+                        connection.exec_driver_sql(f"NOTIFY {wakeups.CHANNEL}")
                 self._tell(tx.touched)
+                if tx.wakes and not (self._listening is not None and self._listening.live):
+                    self._ring()
+                _tell_of(tx)
                 return result
             except exc.DBAPIError as error:
                 if attempt + 1 < _ATTEMPTS and _is_conflict(error):
                     time.sleep(0.01 * 2**attempt)
                     continue
+                if getattr(error.orig, "sqlstate", None) == "25006":
+                    # It was the primary, before a failover; the address may lead to another one by now.
+                    self.engine.dispose()
+                    raise Unavailable("The database can only be read just now", detail=str(error.orig)) from error
                 raise _explained(error) from error
             except exc.TimeoutError as error:
                 raise DatabaseBusy("All connections to the database are in use", detail=str(error)) from error
@@ -242,6 +350,8 @@ class Store:
         """Finish what is under way and disconnect."""
         if self._writer is not None:
             self._writer.close()
+        if self._listening is not None:
+            self._listening.close()
         self._pool.shutdown(wait=True)
         self.engine.dispose()
         self._readers.dispose()
@@ -253,6 +363,16 @@ class Store:
             except Exception:
                 # The change is made: whoever made it must not hear that it failed.
                 log.exception("a listener to changes failed")
+
+
+def _libpq(url: URL) -> dict[str, Any]:
+    """What is said to libpq beside the address; what stands in the address itself holds."""
+    return {name: value for name, value in _LIBPQ.items() if name not in url.query}
+
+
+def _set_up_transaction(connection: Connection) -> None:
+    # Behind a pooler the next transaction may run in another session.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BUSY_MILLISECONDS}")
 
 
 def _set_up_postgresql(connection: Any, _record: object) -> None:
@@ -362,6 +482,8 @@ class _Writer:
 
     def _commit(self, connection: Connection, batch: list[_Task]) -> None:
         touched: set[int] = set()
+        wakes = False
+        told: list[tuple[_Task, Tx]] = []
         outcomes: list[_Outcome] = []
         now = self._store.clock()
         with connection.begin():
@@ -373,7 +495,7 @@ class _Writer:
                 tx = Tx(connection, now, _driver=driver)
                 driver.execute("SAVEPOINT work")
                 try:
-                    result = task.work(tx, *task.args, **task.kwargs)
+                    result = task.context.run(task.work, tx, *task.args, **task.kwargs)
                 except Exception as error:
                     if not _in_transaction(connection):
                         # SQLite itself has undone everything (the disk is full): nothing of the batch is left.
@@ -383,20 +505,29 @@ class _Writer:
                 else:
                     outcomes.append((task, result, None))
                     touched |= tx.touched
+                    wakes = wakes or tx.wakes
+                    if tx.afterwards:
+                        told.append((task, tx))
                 driver.execute("RELEASE work")
         self._store._tell(touched)
         _answer(outcomes)
+        if wakes:
+            self._store._ring()
+        for task, tx in told:
+            task.context.run(_tell_of, tx)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Work that waits for its turn; `loop` is that of an asyncio promise."""
+    """Work that waits for its turn; `loop` is that of an asyncio promise, `context` what was known where it was asked
+    for (`telemetry.trail`)."""
 
     work: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     promise: Future[Any] | asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop | None = None
+    context: Context = field(default_factory=copy_context)
 
     def begins(self) -> bool:
         """False when whoever asked has gone away meanwhile."""
@@ -407,6 +538,15 @@ class _Task:
 
 _Outcome = tuple[_Task, Any, BaseException | None]
 Gathered = dict[asyncio.AbstractEventLoop, list[_Task]]
+
+
+def _tell_of(tx: Tx) -> None:
+    for tell in tx.afterwards:
+        try:
+            tell()
+        except Exception:
+            # The change is made: whoever made it must not hear that it failed.
+            log.exception("what was done could not be told")
 
 
 def _hand_over(gathered: Gathered, loop: asyncio.AbstractEventLoop, submit: Callable[[list[_Task]], None]) -> None:
@@ -421,7 +561,7 @@ def _hand_over(gathered: Gathered, loop: asyncio.AbstractEventLoop, submit: Call
 
 def _read_one(task: _Task, tx: Tx) -> _Outcome:
     try:
-        return task, task.work(tx, *task.args, **task.kwargs), None
+        return task, task.context.run(task.work, tx, *task.args, **task.kwargs), None
     except Exception as error:
         return task, None, _explained(error) if isinstance(error, exc.DBAPIError) else error
 

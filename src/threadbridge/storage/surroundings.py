@@ -18,11 +18,11 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.activitypub.outgoing import PostSurroundings, QuotedPost
 from threadbridge.activitypub.text import MentionTarget
 from threadbridge.domain.posts import Post
+from threadbridge.domain.source import THREADS_HOSTS
 from threadbridge.storage import quotes, rules, schema, votes
 from threadbridge.storage.store import Tx
 
 _SHOWN = 50
-_SOURCE_HOSTS = ("www.threads.com", "www.threads.net", "threads.com", "threads.net")
 _p, _a = schema.posts, schema.replies
 
 
@@ -129,7 +129,7 @@ def _mentioned(tx: Tx, ids: Ids, page: Sequence[Post]) -> dict[str, MentionTarge
     if not names:
         return {}
     a, c = schema.accounts, schema.connections
-    profiles = [f"https://{host}/@{name}" for name in names for host in _SOURCE_HOSTS]
+    profiles = [f"https://{host}/@{name}" for name in names for host in THREADS_HOSTS]
     rows = tx.execute(
         select(a.c.id, a.c.handle, a.c.domain, a.c.source_url, c.c.username)
         .outerjoin(c, c.c.account_id == a.c.id)

@@ -127,7 +127,7 @@ def pinned_ids(tx: Tx, account_id: int) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came back from the Fediverse, over all live posts of an account."""
+    """What came back from the Fediverse to an account: as many as its lists show, also those to deleted posts."""
 
     likes: int
     shares: int
@@ -135,14 +135,18 @@ class Figures:
 
 
 def figures(tx: Tx, account_id: int) -> Figures:
-    row = tx.execute(
-        select(
-            func.coalesce(func.sum(_p.c.likes_count), 0).label("likes"),
-            func.coalesce(func.sum(_p.c.shares_count), 0).label("shares"),
-            func.coalesce(func.sum(_p.c.replies_count), 0).label("replies"),
-        ).where(_p.c.account_id == account_id, _p.c.deleted_at.is_(None))
-    ).one()
-    return Figures(int(row.likes), int(row.shares), int(row.replies))
+    """Counted where the lists are read (`reactions.page`, `replies.page`), or the two would contradict each other."""
+    r, a = schema.reactions, schema.replies
+    reacted = tx.execute(
+        select(r.c.kind, func.count().label("n"))
+        .where(r.c.account_id == account_id, r.c.undone_at.is_(None))
+        .group_by(r.c.kind)
+    )
+    of_kind = {row.kind: int(row.n) for row in reacted}
+    answered = select(func.count()).where(
+        a.c.account_id == account_id, a.c.deleted_at.is_(None), a.c.hidden.is_(None)
+    )
+    return Figures(of_kind.get("like", 0), of_kind.get("announce", 0), int(tx.execute(answered).scalar_one()))
 
 
 @dataclass(frozen=True, slots=True)

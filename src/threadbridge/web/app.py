@@ -7,15 +7,15 @@ router. Order of the map below: the first class that fits decides.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route, Router
+from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadbridge import errors
@@ -23,14 +23,15 @@ from threadbridge.errors import ThreadbridgeError
 from threadbridge.federation import enforcement
 from threadbridge.services import Services
 from threadbridge.signatures import demands
-from threadbridge.storage import keys
-from threadbridge.web import actors, feeds, inbox, mediafiles, owner, pages, wellknown
+from threadbridge.telemetry import metrics, trail
+from threadbridge.web import actors, feeds, inbox, mediafiles, owner, pages, probes, status, wellknown
 from threadbridge.web.actors import Negotiated
 from threadbridge.web.hot import HotDocuments, Ready
 from threadbridge.web.render import error_page
 from threadbridge.web.responses import EVERYWHERE, json_error, send_ready
 from threadbridge.web.secure import Readers
 from threadbridge.web.senders import Senders
+from threadbridge.web.standing import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ STATUS: tuple[tuple[type[ThreadbridgeError], int], ...] = (
     (errors.SignInNeeded, 401),
     (errors.Forbidden, 403),
     (errors.MediaRefused, 415),
+    (errors.OwnTrouble, 503),
     # What could not be confirmed elsewhere is refused, not our failure: nothing a stranger sends is a 5xx.
     (errors.NetworkError, 401),
     (errors.SourceError, 502),
@@ -89,14 +91,8 @@ def create_app(services: Services) -> Front:
         await hot.stop()
         await senders.turned_away.stop()
 
-    async def live(_: Request) -> Response:
-        return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
-
-    async def ready(_: Request) -> Response:
-        await services.store.read(keys.has_instance_key)
-        return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
-
-    human = [*feeds.routes(services), *pages.routes(services)]
+    watch = Watch(services)
+    human = [*feeds.routes(services), *pages.routes(services), *status.routes(services, watch)]
     for route in human:
         if route.path in ("/@{handle}", "/@{handle}/{post:number}"):
             route.app = Negotiated(route.app, services, hot, readers)
@@ -105,8 +101,7 @@ def create_app(services: Services) -> Front:
     router = Router(
         routes=[
             *inbox.routes(services, senders),
-            Route("/livez", live, methods=["GET"]),
-            Route("/readyz", ready, methods=["GET"]),
+            *probes.routes(services, watch, shared=True),
             *wellknown.routes(services, hot),
             *actors.routes(services, hot, readers),
             *mediafiles.routes(services),
@@ -117,6 +112,12 @@ def create_app(services: Services) -> Front:
         lifespan=lifespan,
     )
     return Front(router, services.ids.base, hot)
+
+
+def create_probes(services: Services) -> Front:
+    """What a worker without a web side answers: the probes alone."""
+    router = Router(routes=[*probes.routes(services, Watch(services), shared=False)], redirect_slashes=False)
+    return Front(router, services.ids.base, HotDocuments(services.store))
 
 
 class Front:
@@ -147,7 +148,10 @@ class Front:
                 return None
         if host not in self._hosts:
             return None
-        return self._hot.get(target)
+        ready = self._hot.get(target)
+        if ready is not None:
+            metrics.ready_document()
+        return ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -157,7 +161,7 @@ class Front:
         # the configuration, and a request for somebody else is not ours to answer.
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         path = scope["path"]
-        if path in ("/livez", "/readyz"):
+        if path in probes.PATHS:
             pass  # asked by address, from probes that know no name
         elif len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             await json_error(421, "This server does not answer for that host")(scope, receive, send)
@@ -170,17 +174,25 @@ class Front:
             query = scope["query_string"]
             ready = self._hot.get(scope["raw_path"] + b"?" + query if query else scope["raw_path"])
             if ready is not None and not _may_want_page(scope):
+                metrics.ready_document()
                 await send_ready(ready, scope, send)
                 return
-        await self._route(scope, receive, send)
+        begun, answered = time.perf_counter(), [500]
+        # A new id, whatever the request may say of itself: what it causes here is told under it.
+        with trail.begin():
+            try:
+                await self._route(scope, receive, send, answered)
+            finally:
+                metrics.request(_route_of(scope), answered[0], time.perf_counter() - begun)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: Scope, receive: Receive, send: Send, answered: list[int]) -> None:
         started = False
 
         async def watched(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                answered[0] = message["status"]
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -219,6 +231,11 @@ def _may_want_page(scope: Scope) -> bool:
     return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 
+def _route_of(scope: Scope) -> str:
+    """The route that a request took, as it is written in the table of routes: never its address."""
+    return getattr(scope.get("route"), "path", "none")
+
+
 def path_for_log(scope: Scope) -> str:
     """The path without its query (links carry signatures), cut."""
     return str(scope["path"])[:200]
@@ -227,15 +244,19 @@ def path_for_log(scope: Scope) -> str:
 def _refusal(scope: Scope, status: int, error: ThreadbridgeError, headers: dict[str, str] | None = None) -> Response:
     """The error as a page for people, as JSON for programs."""
     sent = dict(headers or {})
+    if (held := trail.current()) is not None:
+        # What somebody can name when they ask the operator about it.
+        sent["X-Request-Id"] = held
     if isinstance(error, errors.SignatureRefused):
         sent.update(demands.ours(scope["method"]))
     if status in (429, 503):
         sent["Retry-After"] = RETRY_AFTER
     if status == 503:
         log.warning("unavailable", path=path_for_log(scope), error=str(error))
+    detail = error.detail if status < 500 else None
     if wants_page(scope):
-        return error_page(status, error.public, hint=error.hint, headers=sent)
-    words = error.public if error.detail is None or status >= 500 else f"{error.public}: {error.detail}"
+        return error_page(status, error.public, detail=detail, hint=error.hint, headers=sent)
+    words = error.public if detail is None else f"{error.public}: {detail}"
     words += f". {error.hint}" if error.hint else ""
     return json_error(status, words, sent)
 

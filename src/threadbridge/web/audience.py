@@ -21,7 +21,7 @@ from starlette.routing import Route
 from threadbridge.errors import Invalid
 from threadbridge.federation import follow
 from threadbridge.services import Services
-from threadbridge.storage import followers, mentions, requests
+from threadbridge.storage import followers, mentions, outages, requests
 from threadbridge.storage.store import Tx
 from threadbridge.web import shown
 from threadbridge.web.pages import number_from
@@ -102,4 +102,5 @@ def _people(tx: Tx, account_id: int, before: int | None) -> dict[str, Any]:
         "older": found[PAGE - 1][0] if len(found) > PAGE else None,
         "waiting": [request for _, request in waiting],
         "waiting_count": requests.count(tx, account_id),
+        "away": outages.waiting_followers(tx, account_id) if before is None else [],
     }

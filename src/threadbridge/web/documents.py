@@ -152,7 +152,7 @@ def _context(tx: Tx, ids: Ids, account: Account, root: int, *, page: bool, after
         return outgoing.encode(outgoing.ordered_page(here, uri, items, next_page=following))
     whole = outgoing.context_collection(uri, ids.actor(account.id), total, items, next_page=following)
     if page:
-        return outgoing.encode({"@context": outgoing.ACTIVITYSTREAMS, **whole["first"]})
+        return outgoing.encode(outgoing.first_page(whole))
     return outgoing.encode(whole)
 
 

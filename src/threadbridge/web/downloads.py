@@ -11,21 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import MutableMapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.errors import NotFound
-from threadbridge.portability.exports import file_of
+from threadbridge.media.shelves import Shelf
+from threadbridge.portability.exports import name_of
 from threadbridge.storage import accounts, exports
 from threadbridge.storage.exports import Export
 from threadbridge.storage.store import Store, Tx
 from threadbridge.storage.vault import Vault
+from threadbridge.web import from_shelf
 from threadbridge.web.render import CACHE_NEVER, unchanged
 
 LINK_LIFE = timedelta(hours=24)
@@ -36,10 +37,10 @@ _RANGE = re.compile(rb"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)")
 class Downloads:
     """Makes and honours the links of one server."""
 
-    def __init__(self, store: Store, vault: Vault, ids: Ids, data_dir: Path) -> None:
+    def __init__(self, store: Store, vault: Vault, ids: Ids, shelf: Shelf) -> None:
         self._store = store
         self._ids = ids
-        self._data_dir = data_dir
+        self._shelf = shelf
         self._signer = URLSafeSerializer(vault.derive("export links"), salt="export")
 
     def link(self, account: Account, export: Export, now: datetime) -> tuple[str, datetime]:
@@ -56,15 +57,22 @@ class Downloads:
         if found is None or not self._fits(request, *found):
             raise NotFound("There is nothing here", hint=_HINT)
         account, export = found
-        path = file_of(self._data_dir, export)
-        if path is None:
+        name = name_of(export)
+        if name is None:
             raise NotFound("There is nothing here", hint=_HINT)
         etag = f'"sha256-{export.sha256}"'
         headers = {"etag": etag, "cache-control": f"{CACHE_NEVER}, private"}
         if unchanged(request, etag):
             return Response(status_code=304, headers=headers)
         _only_one_range(request.scope)
-        return FileResponse(path, headers=headers, media_type="application/zip", filename=file_name(account, export))
+        return await from_shelf.answer(
+            request,
+            self._shelf,
+            name,
+            media_type="application/zip",
+            headers=headers,
+            filename=file_name(account, export),
+        )
 
     def _fits(self, request: Request, account: Account, export: Export) -> bool:
         try:

@@ -30,13 +30,14 @@ from threadbridge.errors import (
     Forbidden,
     Invalid,
     NetworkError,
+    OwnTrouble,
     SignatureRefused,
     TimedOut,
     TooLarge,
     TooMany,
 )
 from threadbridge.federation import inbox
-from threadbridge.federation.heard import Done, Heard, Outcome, PreparedNote, TurnedAway, prepare
+from threadbridge.federation.heard import Done, Dropped, Heard, Outcome, PreparedNote, TurnedAway, prepare
 from threadbridge.federation.react import our_post
 from threadbridge.net.peers import peer_of
 from threadbridge.net.restraint import BudgetSpent
@@ -45,6 +46,7 @@ from threadbridge.signatures import proofs
 from threadbridge.signatures.schemes import Verified
 from threadbridge.storage import mentions, peers, quotes, relays, replies
 from threadbridge.storage.store import Store, Tx
+from threadbridge.telemetry import metrics, traces
 from threadbridge.web import documents
 from threadbridge.web.senders import ASK_THE_OPERATOR, FETCH_SECONDS, Known, Senders
 
@@ -55,6 +57,7 @@ BODY_SECONDS = 20.0
 HOSTS_KEPT = 10_000
 HOST_NEWS_SECONDS = 15.0
 _CLEAN_INLINE = 4_000
+_OUTCOMES = {Done: "done", Dropped: "no_effect", TurnedAway: "turned_away"}
 _JSON_TYPES = ("application/activity+json", "application/ld+json", "application/json")
 
 
@@ -75,12 +78,23 @@ class Inbox:
 
     async def receive(self, request: Request) -> Response:
         """POST to any inbox. 202 when it was accepted, whether it had an effect or not."""
-        body, said, activity = await self._read_from(request)
+        with traces.span("inbox"):
+            verb, outcome = "unreadable", "refused"
+            try:
+                body, said, activity = await self._read_from(request)
+                verb = inbox.kind_of(activity)
+                outcome = await self._hear(request, body, said, activity)
+            finally:
+                metrics.activity(verb, outcome)
+        return Response(status_code=202)
+
+    async def _hear(self, request: Request, body: bytes, said: dict[str, Any], activity: Activity) -> str:
+        """Let what was read have its effect; returns what became of it, in one word."""
         if await self._is_farewell_of_a_stranger(activity):
-            return Response(status_code=202)
+            return "of_a_stranger"
         verified, known, claim = await self._senders.proven(request, body)
         if self._senders.heard(claim):
-            return Response(status_code=202)
+            return "heard_before"
         if verified.actor == activity.actor:
             outcome = await self._own_words(verified, known, activity=activity, body=body)
         else:
@@ -91,8 +105,9 @@ class Inbox:
                      activity=activity.id, silently=outcome.silently)  # fmt: skip
             if not outcome.silently:
                 raise Forbidden("You are not let in here", detail=outcome.reason, hint=ASK_THE_OPERATOR)
-        log.debug("heard", kind=inbox.kind_of(activity), actor=activity.actor, outcome=str(outcome))
-        return Response(status_code=202)
+        told = log.info if isinstance(outcome, Done) else log.debug
+        told("heard", kind=inbox.kind_of(activity), actor=activity.actor, activity=activity.id, outcome=str(outcome))
+        return _OUTCOMES[type(outcome)]
 
     async def _read_from(self, request: Request) -> tuple[bytes, dict[str, Any], Activity]:
         """What was sent, read. What cannot be read, and what bears no signature, counts against the address that it
@@ -145,6 +160,8 @@ class Inbox:
             reason = "Too much is brought of one server at once"
             self._senders.turned_away.note("carrier", reason, actor=activity.actor)
             raise TooMany(reason, detail=error.public) from None
+        except OwnTrouble:
+            raise
         except (Forbidden, NetworkError):
             self._senders.throttle.carrier_refused(host)
             raise
@@ -181,7 +198,7 @@ class Inbox:
         if isinstance(activity, Update) and activity.profile is not None:
             peer, news = peer_of(incoming.read_actor(activity.profile)), True
             self._senders.forget(verified.key_id)
-        awake = carrier is None and self._is_news(host_of(peer.inbox))
+        awake = carrier is None and self._is_news(host_of(peer.shared_inbox or peer.inbox))
         heard = Heard(self._ids, peer, note, peer_is_news=news, host_is_news=awake)
         outcome = await self._store.transact(inbox.receive, verified, activity, heard)
         known.stored = known.stored or isinstance(outcome, Done)

@@ -6,6 +6,8 @@
     /owner/pause, /owner/resume         POST
     /owner/posts                        posts with their receipts        ?before=CURSOR
     /owner/posts/{post}                 one post                         …/pin, …/unpin: POST
+    /owner/posts/{post}/receipts        server by server, see `owner_receipts`
+    /owner/held                         new posts that have not left, see `owner_held`
     /owner/deliveries                   what was said, or what is stuck  ?show=problems ?before=NUMBER
     /owner/followers, /owner/mentions   see `audience`
     /owner/replies                                                       ?before=NUMBER
@@ -39,7 +41,9 @@ from threadbridge.services import Services
 from threadbridge.storage import (
     accounts,
     connections,
+    farewells,
     ledger,
+    outages,
     posts,
     quotes,
     reactions,
@@ -52,7 +56,17 @@ from threadbridge.storage.exports import Export
 from threadbridge.storage.posts import Cursor
 from threadbridge.storage.store import Tx
 from threadbridge.storage.vault import token_hash
-from threadbridge.web import audience, owner_blocks, owner_posts, owner_profile, receipts, sessions, shown
+from threadbridge.web import (
+    audience,
+    owner_blocks,
+    owner_held,
+    owner_posts,
+    owner_profile,
+    owner_receipts,
+    receipts,
+    sessions,
+    shown,
+)
 from threadbridge.web.documents import format_cursor
 from threadbridge.web.downloads import Downloads
 from threadbridge.web.pages import cursor_from, number_from
@@ -73,7 +87,7 @@ def routes(services: Services) -> list[Route]:
     """The owner's pages of one server."""
     door = _Door(services)
     rooms = _Rooms(services)
-    downloads = Downloads(services.store, services.vault, services.ids, services.config.data_dir)
+    downloads = Downloads(services.store, services.vault, services.ids, services.archives)
     takeaway = _Takeaway(services, downloads)
     page, act = door.page, door.act
     return [
@@ -93,6 +107,8 @@ def routes(services: Services) -> list[Route]:
         Route("/owner/heard", page(rooms.heard), methods=["GET"]),
         *owner_profile.routes(services, page, act),
         *owner_posts.routes(services, page, act),
+        *owner_receipts.routes(services, page, act),
+        *owner_held.routes(services, page, act),
         Route("/owner/export", takeaway.list_or_ask(page, act), methods=["GET", "POST"]),
         Route("/owner/export/{export:number}", page(takeaway.one), methods=["GET"]),
         Route("/owner/export/{export:number}/{name}.zip", downloads.answer, methods=["GET"]),
@@ -297,11 +313,14 @@ class _Takeaway:
 
 def _overview(tx: Tx, ids: Any, account_id: int) -> dict[str, Any]:
     changes = views.state_changes(tx, account_id, limit=1)
+    leaving = farewells.of_account(tx, account_id)
     newest = posts.newest(tx, account_id, limit=GLANCE)
     return {
         "state": changes[0] if changes else None,
+        "leaving": leaving,
         "connection": connections.of_account(tx, account_id),
         "figures": views.figures(tx, account_id),
+        "waiting": sum(one.followers for one in outages.waiting_followers(tx, account_id)),
         "rows": _with_receipts(tx, ids, account_id, newest),
         "replies": [(reply, shown.foreign(reply.html)) for _, reply in replies.page(tx, account_id, limit=GLANCE)],
         "reactions": [reaction for _, reaction in reactions.page(tx, account_id, limit=GLANCE)],

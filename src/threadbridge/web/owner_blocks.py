@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from threadbridge.activitypub import blocklists as files
+from threadbridge.activitypub.ids import Ids
 from threadbridge.domain.blocks import Severity, SubjectKind, subject_of
 from threadbridge.errors import Conflict, Invalid, NotFound
 from threadbridge.federation import blocklists, enforcement, report
@@ -88,7 +89,7 @@ class _Rooms:
 
     async def add(self, request: Request, session: Session, fields: dict[str, str]) -> str:
         entry = _entry(fields)
-        await self._store.transact(_hold, session.account.id, [entry])
+        await self._store.transact(_hold, self._ids, session.account.id, [entry])
         return HOME
 
     async def remove(self, request: Request, session: Session, fields: dict[str, str]) -> str:
@@ -104,7 +105,8 @@ class _Rooms:
         severity: Severity = "limit" if fields.get("severity") == "limit" else "suspend"
         read = files.read(fields.get("lines", "").encode(), default=severity)
         blocklists.check(read)
-        await self._store.transact(_hold, session.account.id, [blocklists.entry_of(row) for row in read.rows])
+        entries = [blocklists.entry_of(row) for row in read.rows]
+        await self._store.transact(_hold, self._ids, session.account.id, entries)
         return HOME
 
     async def export(self, request: Request, session: Session) -> Response:
@@ -133,7 +135,8 @@ def _complain(tx: Tx, ids: Any, account_id: int, about: str, words: str) -> None
     report.complain(tx, ids, about, words, account_id=account_id)
 
 
-def _hold(tx: Tx, account_id: int, entries: list[Entry]) -> None:
+def _hold(tx: Tx, ids: Ids, account_id: int, entries: list[Entry]) -> None:
+    enforcement.check_not_us(ids.authority, entries)
     held_by = blocks.owner(account_id)
     held = {(one.entry.kind, one.entry.subject) for one in blocks.of_holder(tx, held_by)}
     if len(held | {(entry.kind, entry.subject) for entry in entries}) > RULES_MAX:

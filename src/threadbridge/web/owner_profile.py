@@ -27,7 +27,7 @@ from threadbridge.domain.accounts import (
 )
 from threadbridge.errors import Invalid
 from threadbridge.federation import also_known, farewell, own_domain
-from threadbridge.portability import exports
+from threadbridge.portability import certificates, exports
 from threadbridge.services import Services
 from threadbridge.storage import accounts, farewells, profiles
 from threadbridge.storage.store import Tx
@@ -129,7 +129,9 @@ class _Rooms:
 
     async def deletion(self, request: Request, session: Session) -> Response:
         held = await self._store.read(farewells.of_account, session.account.id)
-        return self._page(session, "delete.html", farewell=held, days=farewell.COOLING.days)
+        code = await self._store.read(certificates.code, self._services.vault, session.account.id)
+        proof = f"{self._ids.base}/certificates/{session.account.id}/{code}" if code else None
+        return self._page(session, "delete.html", farewell=held, days=farewell.COOLING.days, certificate=proof)
 
     async def delete(self, request: Request, session: Session, fields: dict[str, str]) -> str:
         if fields.get("handle", "").strip().lstrip("@") != session.account.handle:

@@ -6,10 +6,13 @@ Rule: pure. The figures are the ledger's; a sentence names every delivery of its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from threadbridge.storage.ledger import Receipt
+from threadbridge.storage.receipts import Line, Server
 
 # Each end with its words, in the order in which people want to know.
 _WORDS = {
@@ -17,6 +20,7 @@ _WORDS = {
     "refused": "refused",
     "gone": "no longer there",
     "given_up": "given up after many tries",
+    "superseded": "not needed any more",
 }
 _REASONS = 3
 KINDS = {
@@ -42,15 +46,17 @@ class Sentence:
     delivered: int
     total: int
     waiting: int
+    needless: int = 0
+    """Something later took the place of these before they left."""
 
     @property
     def failed(self) -> int:
-        return self.total - self.delivered - self.waiting
+        return self.total - self.delivered - self.waiting - self.needless
 
     @property
     def mood(self) -> str:
         """'good' when all has arrived, 'bad' when nothing did or will, else 'wait': worth a look, no alarm."""
-        if self.delivered == self.total:
+        if self.delivered + self.needless == self.total:
             return "good"
         return "wait" if self.delivered or self.waiting else "bad"
 
@@ -74,7 +80,9 @@ def _sentence(kind: str, receipts: Sequence[Receipt]) -> Sentence:
     parts.extend(
         f"{figures[state]:,} {words}{_reasons(receipts, state)}" for state, words in _WORDS.items() if figures[state]
     )
-    return Sentence(KINDS.get(kind, kind), "; ".join(parts), delivered, total, figures["waiting"])
+    return Sentence(
+        KINDS.get(kind, kind), "; ".join(parts), delivered, total, figures["waiting"], figures["superseded"]
+    )
 
 
 def tally(states: dict[str, int]) -> str:
@@ -104,3 +112,47 @@ def _reasons(receipts: Sequence[Receipt], state: str) -> str:
     words = ", ".join(f"{reason} ({count:,})" for reason, count in most)
     left = len(reasons) - len(most)
     return f": {words}" + (f" and {left} more reasons" if left > 1 else " and 1 more reason" if left else "")
+
+
+# ── server by server ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def line_words(line: Line, rests_until: datetime | None, moment: Callable[[datetime], str]) -> str:
+    """What became of some deliveries to one server, without their kind: 'delivered 1 Mar 2026, 12:00 UTC'."""
+    words = STATES.get(line.state, line.state)
+    if line.state == "waiting":
+        next_at = max((at for at in (line.next_at, rests_until) if at), default=None)
+        tries = (
+            f"{line.attempts} {'try' if line.attempts == 1 else 'tries'} so far, the next" if line.attempts else "due"
+        )
+        words = f"waiting, {tries} {moment(next_at)}" if next_at else "waiting"
+    elif line.at is not None:
+        words = f"{words}, {moment(line.at)}"
+    if line.count > 1:
+        words = f"{words} ({line.count:,} inboxes)"
+    return f"{words}: {line.reason}" if line.reason else words
+
+
+def documents(servers: Sequence[Server]) -> list[dict[str, Any]]:
+    """The same for programs: times in ISO 8601, None where there is nothing to say."""
+    return [
+        {
+            "host": server.host,
+            "people": server.people,
+            "rests_until": server.rests_until.isoformat() if server.rests_until else None,
+            "deliveries": [
+                {
+                    "kind": line.kind or None,
+                    "state": line.state,
+                    "count": line.count,
+                    "attempts": line.attempts,
+                    "status": line.status,
+                    "reason": line.reason,
+                    "ended_at": line.at.isoformat() if line.at else None,
+                    "next_try_at": line.next_at.isoformat() if line.next_at else None,
+                }
+                for line in server.lines
+            ],
+        }
+        for server in servers
+    ]

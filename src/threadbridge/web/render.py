@@ -150,20 +150,24 @@ def style_sheet() -> bytes:
 
 
 def error_page(
-    status: int, words: str, *, hint: str | None = None, headers: Mapping[str, str] | None = None
+    status: int,
+    words: str,
+    *,
+    detail: str | None = None,
+    hint: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A page that says what is wrong and what to do. Kept by nobody."""
     html = (
         _environment()
         .get_template("problem.html")
-        .render(status=status, title=_TITLES.get(status, "That did not work"), words=words, hint=hint)
+        .render(status=status, title=_TITLES.get(status, "That did not work"), words=words, detail=detail, hint=hint)
     )
     sent = {"cache-control": CACHE_NEVER, "vary": "Accept, Cookie", "referrer-policy": "same-origin"}
     return Response(html, status, {**sent, **(headers or {})}, HTML)
 
 
 _TITLES = {
-    400: "That could not be read",
     401: "Sign in first",
     403: "Not allowed",
     404: "Nothing here",

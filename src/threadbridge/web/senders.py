@@ -22,6 +22,7 @@ from threadbridge.errors import (
     Forbidden,
     Invalid,
     NetworkError,
+    OwnTrouble,
     SignatureRefused,
     ThreadbridgeError,
     TooMany,
@@ -37,6 +38,7 @@ from threadbridge.signatures.proofs import ProofClaim
 from threadbridge.signatures.schemes import Claim, Verified
 from threadbridge.storage import peers
 from threadbridge.storage.store import Store
+from threadbridge.telemetry import metrics
 from threadbridge.web.throttle import Throttle
 from threadbridge.web.turned_away import TurnedAwayCounter
 
@@ -91,9 +93,10 @@ class Senders:
         address = self.throttle.address(request)
         try:
             claim = schemes.read_claim(as_received(request, body), base_url=self._base, now=utc_now())
-            verified, known = await self._verify(claim, address=address)
+            with metrics.verifying():
+                verified, known = await self._verify(claim, address=address)
         except ThreadbridgeError as error:
-            if not isinstance(error, TooMany | Unavailable):
+            if not isinstance(error, TooMany | Unavailable | OwnTrouble):
                 self.throttle.refused(address)
             log.info(
                 "request refused",
@@ -204,6 +207,9 @@ class Senders:
         except BudgetSpent as error:
             # Their server is asked no faster than it can bear; the sender keeps the activity and tries again.
             raise TooMany("Too many new people from one server at once", detail=error.detail) from None
+        except OwnTrouble:
+            # Nobody can be asked from here: the activity stays with whoever brings it (503).
+            raise
         except (NetworkError, Invalid) as error:
             raise SignatureRefused("The key could not be fetched", detail=f"{key_id}: {error.public}") from None
         return self._remember(key_id, peer, stored=False)

@@ -40,6 +40,7 @@ from threadbridge.activitypub.incoming.collections import IncomingPage, read_pag
 from threadbridge.activitypub.incoming.flags import Flag
 from threadbridge.activitypub.incoming.ground import is_tombstone, same_origin
 from threadbridge.activitypub.incoming.jrd import IncomingJrd, read_jrd
+from threadbridge.activitypub.incoming.nodeinfo import Software, read_nodeinfo, read_nodeinfo_links
 from threadbridge.activitypub.incoming.notes import NOTE_KINDS, IncomingNote, read_note
 from threadbridge.activitypub.incoming.stamps import forged_stamp
 
@@ -66,6 +67,7 @@ __all__ = [
     "Move",
     "Other",
     "Request",
+    "Software",
     "UndoOf",
     "Update",
     "forged_stamp",
@@ -78,6 +80,8 @@ __all__ = [
     "read_actor",
     "read_jrd",
     "read_key_of",
+    "read_nodeinfo",
+    "read_nodeinfo_links",
     "read_note",
     "read_page",
     "related_collections",

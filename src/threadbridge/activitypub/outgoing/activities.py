@@ -32,6 +32,11 @@ def create(ids: Ids, account: Account, post: Post, around: PostSurroundings, now
     }
 
 
+def recipients(said: Document) -> list[str]:
+    """Everybody to whom an activity is addressed by name or by collection."""
+    return [*said.get("to", ()), *said.get("cc", ())]
+
+
 def announce(ids: Ids, account: Account, post: Post, now: datetime) -> Document:
     """Announce of the original of a repost, named by its id: receivers fetch it from its origin."""
     author = [post.announced_author] if post.announced_author else []

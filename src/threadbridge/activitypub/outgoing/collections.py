@@ -113,6 +113,11 @@ def context_collection(
     }
 
 
+def first_page(whole: Document) -> Document:
+    """The first page of a collection as a document of its own."""
+    return {"@context": ACTIVITYSTREAMS, **whole["first"]}
+
+
 def count_only(uri: str, total: int) -> Document:
     """A collection inside a document of which only the size is said."""
     return {"id": uri, "type": "Collection", "totalItems": total}
