@@ -276,6 +276,10 @@ def test_it_always_ends() -> None:
 
 
 def test_what_was_kept_is_read_back() -> None:
+    assert knocking.WITHOUT_QUERY == BARE
+    for manner in (USUAL, RFC, BARE, KEPT):
+        assert knocking.remembered(*manner.kept) == manner
+    assert knocking.remembered(*ASKED.kept) == KEPT
     assert knocking.remembered("cavage", None) == USUAL
     assert knocking.remembered(None, None) == USUAL
     assert knocking.remembered("rfc9421", None) == RFC

@@ -946,13 +946,13 @@ hosts = _table(
     ),
 )
 """One memory per inbox host (name and port): breaker, signature scheme, last success in each direction. Nothing is
-sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After). `scheme` is the kind of signature
-it took at `scheme_at`, `scheme_asked` what its Accept-Signature wanted, `scheme_evidence` what was refused before and
-what was accepted then, in words; `get_manner` and the rest the same of documents that we ask for. `failing_since` is
-when it was first not reached after its last success; who is followed from there waits since `parked_at`. `probed_at`
-is when we last looked whether it is back, `roused_at` when a word of its own last made us look; `troubles` the last few
-different errors (JSON); `quota` how many requests it said that it still takes until `quota_until`. What the row
-comes to is decided in `domain.hosts`."""
+sent before `held_until` (our breaker) nor before `asked_until` (their Retry-After). `scheme` is the kind of
+signature it took at `scheme_at`, `scheme_asked` what its Accept-Signature wanted, `scheme_evidence` what was
+refused before and what was accepted then, in words; `get_manner` and the rest the same of documents that we ask
+for. `failing_since` is when it was first not reached after its last success; who is followed from there waits
+since `parked_at`. `probed_at` is when we last looked whether it is back, `roused_at` when a word of its own last
+made us look; `troubles` the last few different errors (JSON); `quota` how many requests it said that it still
+takes until `quota_until`. What the row comes to is decided in `domain.hosts`."""
 
 jobs = _table(
     "jobs",
