@@ -532,7 +532,7 @@ async def _prune(services: Services, job: Job, stopping: Stopping) -> None:
     place: tuple[int, int] | None = (0, 0)
     while place is not None:
         place = await services.store.transact(announcing.look_over, services.ids, *place)
-    before, met = utc_now() - HEARD_FOR, [""]
+    before, met = services.store.clock() - HEARD_FOR, [""]
     while met := await services.store.read(partial(strangers.old, before=before, after=met[-1])):
         await services.store.transact(strangers.forget, met)
     while await services.store.transact(hosts.forget_some):
@@ -540,13 +540,14 @@ async def _prune(services: Services, job: Job, stopping: Stopping) -> None:
     rolled: int | None = 0
     while rolled is not None and not stopping():
         rolled = await services.store.transact(rollups.step, rolled)
+    for forget in (seen.forget, decisions.forget):
+        while not stopping() and await services.store.transact(forget, before):
+            pass
     await services.store.transact(_forget, job)
 
 
 def _forget(tx: Tx, job: Job) -> None:
-    seen.forget(tx, tx.now - HEARD_FOR)
     accounts.forget_sign_ins(tx, tx.now - HEARD_FOR)
-    decisions.forget(tx, tx.now - HEARD_FOR)
     figures.forget(tx)
     jobs.again(tx, job, tx.now + PRUNE_EVERY)
 

@@ -55,6 +55,14 @@ class Death:
                 told(store, touched)
 
             Store._tell = tell  # type: ignore[method-assign, assignment]
+            transacted = Store.transact_now
+
+            def transact(store: Store, *args: Any, **kwargs: Any) -> Any:
+                result = transacted(store, *args, **kwargs)
+                watched.now()
+                return result
+
+            Store.transact_now = transact  # type: ignore[method-assign, assignment]
 
 
 class _Watched:

@@ -34,8 +34,12 @@ def test_at_every_named_place(half: int, database: str, tmp_path: Path, request:
                         run.revise(number)
                     if chance.random() < 0.3:
                         run.retract(number)
+                        # Deleted before it left, it need not leave; this one does.
+                        run.publish()
                     worker = run.work(death)
-                    status = worker.done(30).status
+                    worker.process.join(20)
+                    assert not worker.alive, f"{death}: it never came there"
+                    status = worker.done().status
                     assert status == DEAD, f"{death}: {status} {worker.err}"
                     run.kills += 1
         worker = run.work()

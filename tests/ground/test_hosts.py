@@ -71,8 +71,12 @@ def test_what_is_still_written_for_a_host_that_is_away(
 
 
 def test_what_is_tried_for_longer_is_held_for_longer() -> None:
-    assert hosts.LASTING | {"Profile"} == retry.LONG
-    assert (hosts.HELD_FOR, hosts.HELD_LONGER) == (retry.PATIENCE, retry.PATIENCE_LONG)
+    assert {"Delete", "Undo", "Revoke", "Move", "Profile"} == retry.LONG
+    for kind in ("Create", "Update", "Delete", "Accept", "Undo", "Revoke", "Move"):
+        for about_a_post in (True, False):
+            called = "Profile" if kind == "Update" and not about_a_post else kind
+            tried = retry.PATIENCE_LONG if called in retry.LONG else retry.PATIENCE
+            assert hosts.patience(kind, about_a_post=about_a_post) == tried
 
 
 def test_when_a_host_is_parked_and_looked_at() -> None:

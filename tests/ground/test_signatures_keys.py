@@ -280,6 +280,16 @@ def test_no_private_key_but_the_right_kind_in_the_open_is_taken() -> None:
         signing_key("https://bridge.example/ü#main-key", private_pem(rsa_key()))
 
 
+def test_the_arithmetic_of_our_own_keys_is_not_gone_through_again() -> None:
+    numbers = rsa_key().private_numbers()
+    changed = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d, numbers.dmp1 + 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+    )
+    # Nobody else can give us one: these are sealed and authenticated.
+    pem = private_pem(changed.private_key(unsafe_skip_rsa_key_validation=True))
+    assert signing_key(KEY_ID, pem).key_id == KEY_ID
+
+
 def test_public_keys_that_nobody_here_verifies_with_are_refused() -> None:
     exchange = x25519.X25519PrivateKey.generate().public_key().public_bytes(*SPKI).decode()
     for bad in (exchange, as_pem("PUBLIC KEY", UNKNOWN_PUBLIC)):

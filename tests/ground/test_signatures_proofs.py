@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -356,9 +357,31 @@ def test_a_proof_is_good_for_fourteen_days_and_five_minutes_of_a_wrong_clock() -
             read_proof(SIGNED, now=MADE + late)
     for expires in ("2023-02-24T23:36:38Z", "2023-02-24T23:36:39Z"):
         assert read_proof(with_proof(expires=expires), now=MADE) is not None
-    for bad in ("2023-02-24T23:36:37Z", "soon", None):
+    # (The last one's end lies in a year that has five digits here.)
+    for bad in ("2023-02-24T23:36:37Z", "soon", None, "9999-12-31T23:59:59-01:00"):
         with pytest.raises(SignatureRefused):
             read_proof(with_proof(expires=bad), now=MADE)
+
+
+def test_which_time_is_wrong_is_named() -> None:
+    for name in ("created", "expires"):
+        with pytest.raises(SignatureRefused, match=rf"when it was made: {name}\b"):
+            read_proof(with_proof(**{name: "soon"}), now=MADE)
+
+
+def test_what_is_kept_and_not_sent_has_no_age() -> None:
+    for change in ({"created": "1999-01-01T00:00:00Z"}, {"created": None}, {"expires": "1999-01-01T00:00:00Z"}):
+        kept = with_proof(**change)
+        with pytest.raises(SignatureRefused):
+            read_proof(kept, now=MADE)
+        assert read_proof(kept, now=None) is not None
+    claim = read_proof(SIGNED, now=None)
+    assert claim is not None
+    assert schemes.verify(claim, public(), owner=ALICE, asserts=True).actor == ALICE
+    # Everything else speaks against it as ever.
+    for change in ({"proofPurpose": "authentication"}, {"proofValue": None}, {"verificationMethod": "urn:key"}):
+        with pytest.raises(SignatureRefused):
+            read_proof(with_proof(**change), now=None)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +424,16 @@ def test_what_has_no_canonical_form_is_refused() -> None:
     for content in (2**60, float("nan"), "\ud800", deep):
         with pytest.raises(SignatureRefused, match="no canonical form"):
             read_proof({**SIGNED, "content": content}, now=MADE)
+        with pytest.raises(SignatureRefused, match="no canonical form"):
+            proofs.digest({"content": content})
+
+
+def test_a_digest_is_of_the_canonical_form() -> None:
+    # RFC 8785 section 3.2.3: names in the order of their UTF-16 code units, no white space.
+    canonical = '{"a":[1,"\u20ac"],"b":null}'
+    expected = hashlib.sha256(canonical.encode()).hexdigest()
+    assert proofs.digest({"b": None, "a": [1.0, "\u20ac"]}) == expected
+    assert proofs.digest({"b": None, "a": [1.0, "\u20ad"]}) != expected
 
 
 def test_multikeys_have_a_limit_and_a_strict_form() -> None:

@@ -292,6 +292,14 @@ def test_a_request_for_another_host_is_refused(scheme: Scheme, host: str | None)
     assert "another host" in refused(with_header(request(scheme), "host", host)).public
 
 
+def test_nothing_stands_for_a_host_that_is_not_said() -> None:
+    # Not even where this server has the shortest of names.
+    for ours in ("https://x", "https://xx", "http://xx:80"):
+        for host in (None, ""):
+            with pytest.raises(SignatureRefused, match="another host"):
+                read_claim(with_header(request(), "host", host), base_url=ours, now=NOW)
+
+
 def test_our_host_may_be_written_with_its_default_port_and_in_capitals() -> None:
     fields = [
         ("host", "Bridge.Example:443"),
@@ -416,6 +424,9 @@ def test_digests(value: str, passes: bool) -> None:
     [
         (f"sha-256=:{GOOD}:", True),
         (f"sha-512=:{digest(BODY, 'sha512')}:, sha-256=:{GOOD}:", True),
+        # RFC 8941 section 3.3.5: bytes may be none; of another algorithm they are nobody's business here.
+        (f"sha-512=::, sha-256=:{GOOD}:", True),
+        ("sha-256=::", False),
         (f"sha-256=:{digest(b'other')}:", False),
         (f"sha-256=:{GOOD}:, sha-256=:{GOOD}:", False),
         (f"sha-512=:{digest(BODY, 'sha512')}:", False),

@@ -25,9 +25,11 @@ def test_a_follow_is_accepted(bridge: Bridge, stranger: Stranger) -> None:
 def test_pressing_follow_again_is_accepted_again_and_counts_once(bridge: Bridge, stranger: Stranger) -> None:
     account = bridge.account()
     actor = bridge.ground.ids.actor(account.id)
-    for _ in range(2):
+    for count in (1, 2):
+        # (An answer that has not left yet when the next one is made gives way to it.)
         assert stranger.post(f"{actor}/inbox", stranger.activity("Follow", actor)).status_code == 202
-    accepts = eventually(lambda: len(stranger.of_kind("Accept")) == 2 and stranger.of_kind("Accept"))
+        eventually(lambda count=count: len(stranger.of_kind("Accept")) == count)
+    accepts = stranger.of_kind("Accept")
     assert accepts[0]["id"] != accepts[1]["id"]
     assert bridge.count("followers") == 1
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from tests.rig import Bridge, Stranger, eventually, running_bridge
 from tests.stories.neighbours import domain, enforced, kept, lift, rule, strangers
+from tests.stories.test_followers_are_let_in_by_hand import by_hand
 
 from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import Account
@@ -147,6 +148,31 @@ def test_what_is_taken_back_while_it_is_put_aside_does_not_come_back(place: Brid
         assert bob.post(inbox, bob.activity("Delete", gone)).status_code == 202
         lift(place, domain(bob))
         assert figures(place, account, post) == {"followers": 1, "likes": 0, "shares": 1, "replies": 0}
+
+
+@pytest.mark.parametrize("verb", ["Undo", "Undo by its id", "Block"])
+def test_who_leaves_while_put_aside_stays_away(place: Bridge, verb: str) -> None:
+    account, asked = place.account(f"left{len(verb)}"), place.account(f"asked{len(verb)}")
+    ids, inbox = place.ground.ids, f"{place.base}/ap/inbox"
+    by_hand(place, asked)
+    with strangers(place, "bob") as (bob,):
+        for one in (account, asked):
+            me = ids.actor(one.id)
+            said = bob.activity("Follow", me)
+            assert bob.post(inbox, said).status_code == 202
+            rule(place, "suspend", bob.uri, "actor", owner=one.id)
+            left = {"Undo": ("Undo", said), "Undo by its id": ("Undo", said["id"]), "Block": ("Block", me)}[verb]
+            assert bob.post(inbox, bob.activity(*left)).status_code == 202
+        eventually(lambda: bob.of_kind("Reject"))
+        accepted = len(bob.of_kind("Accept"))
+        for one in (account, asked):
+            lift(place, bob.uri, "actor", owner=one.id)
+            assert place.count("followers", account_id=one.id, ended_at=None) == 0
+            assert place.count("follow_requests", account_id=one.id, ended_at=None) == 0
+            assert place.count("accounts", id=one.id, followers_count=0) == 1
+        # Nothing more is said to who has left.
+        assert place.count("deliveries", host=domain(bob), state="waiting") == 0
+        assert len(bob.of_kind("Accept")) == accepted
 
 
 def test_who_is_limited_is_kept_and_shown_when_the_owner_wants(place: Bridge) -> None:

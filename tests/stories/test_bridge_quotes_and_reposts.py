@@ -152,6 +152,13 @@ def test_a_post_elsewhere_is_quoted_when_its_author_lets_us(here: Place, account
     assert (told["quote"], told["quoteAuthorization"]) == (theirs["id"], stamp)
     assert "updated" not in told
     assert here.bridge.get(note["id"]).json()["quoteAuthorization"] == stamp
+    # Another one in its place that does not hold: the quote goes, and everybody who saw it is told.
+    forged = stamp_of(here, note, theirs["id"], interactingObject="https://elsewhere.example/notes/1")
+    here.stranger.post(f"{here.bridge.base}/ap/inbox", here.stranger.activity("Accept", request["id"], result=forged))
+    eventually(lambda: "quote" not in updates_of(here, note["id"])[-1])
+    eventually(lambda: "quote" not in here.bridge.get(note["id"]).json())
+    here.stranger.post(f"{here.bridge.base}/ap/inbox", here.stranger.activity("Accept", request["id"], result=stamp))
+    eventually(lambda: updates_of(here, note["id"])[-1].get("quoteAuthorization") == stamp)
     # They take it back.
     withdrawn = here.stranger.activity("Delete", {"id": stamp, "type": "QuoteAuthorization"})
     here.stranger.post(f"{here.bridge.base}/ap/inbox", withdrawn)

@@ -26,6 +26,10 @@ KINDS: dict[str, Callable[[Stranger, str, str], dict[str, Any]]] = {
     "Move": lambda s, actor, post: s.activity("Move", s.uri, target=f"{s.base}/users/robert"),
     "Accept": lambda s, actor, post: s.activity("Accept", f"{actor}#follows/1"),
     "Add": lambda s, actor, post: s.activity("Add", post, target=f"{s.uri}/featured"),
+    "Flag": lambda s, actor, post: s.activity("Flag", [actor, post], content="Rude"),
+    "QuoteRequest": lambda s, actor, post: s.activity("QuoteRequest", post, instrument=s.note(None, quote=post)),
+    "ReplyRequest": lambda s, actor, post: s.activity("ReplyRequest", post, instrument=s.note(post)),
+    "vote": lambda s, actor, post: s.activity("Create", {**s.note(post), "name": "Tea", "content": None}),
 }
 
 Send = Callable[[Stranger, str, dict[str, Any]], httpx2.Response]

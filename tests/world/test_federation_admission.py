@@ -11,6 +11,7 @@ from tests.world.hearing import BASE, IDS, Hearing, fresh, note_of, person
 
 from threadbridge.activitypub import incoming
 from threadbridge.activitypub.incoming import Activity
+from threadbridge.delivery import outbox
 from threadbridge.domain.blocks import Standing
 from threadbridge.domain.people import Peer
 from threadbridge.federation import admission
@@ -304,6 +305,8 @@ def test_a_refusal_is_counted_told_to_its_owner_and_a_follow_rejected(here: Hear
     }  # fmt: skip
     (sent,) = here.rows("deliveries", account_id=account)
     assert sent.inbox == bob.inbox
+    # What is said to the same one about the same arrives in order.
+    assert sent.order_key == outbox.relation(IDS, account, bob.uri)
     assert here.dropped("Follow", reason) == 2
 
 

@@ -12,9 +12,10 @@ from tests.world.hearing import BASE, IDS, Hearing, fresh, note_of, person
 from threadbridge.activitypub import incoming
 from threadbridge.domain.accounts import AccountState
 from threadbridge.domain.blocks import FINE, Ruling, Standing
+from threadbridge.domain.people import Peer
 from threadbridge.federation import admission, inbox, loops
 from threadbridge.federation.admission import Admitted, Refused
-from threadbridge.federation.heard import Done, Dropped, Heard
+from threadbridge.federation.heard import Done, Dropped, Heard, PreparedNote
 from threadbridge.storage import accounts, blocks, migrate
 from threadbridge.storage.store import Store
 
@@ -68,6 +69,47 @@ def test_it_is_narrowed_by_each_alone(here: Hearing) -> None:
         assert heard.limited == {number for number, _ in admitted.limited}
 
 
+def test_one_owners_refusal_is_nobody_elses(here: Hearing) -> None:
+    first, second = here.account(), here.account()
+    bob = person()
+    here.rule("suspend", bob.uri, "actor", owner=first)
+    reason = "actor suspended by the owner"
+
+    def judged(*named: int) -> admission.Admission:
+        note = note_of(bob, named=tuple(IDS.actor(number) for number in named))
+        create = incoming.Create(f"{bob.uri}/{fresh('c')}", bob.uri, note.uri, "Note", None)
+        return here.store.transact_now(admission.admit, create, Heard(IDS, bob, note))
+
+    assert judged(second) == Admitted()
+    assert judged(first, second) == judged(second, first) == Admitted(closed=((first, reason),))
+    assert judged(first) == Refused(reason, first, silently=True)
+    here.rule("suspend", bob.uri, "actor", owner=second)
+    assert judged(second, first) == Refused(reason, second, silently=True)
+
+
+def test_what_is_asked_has_words_and_what_is_taken_back_has_none(here: Hearing) -> None:
+    account = here.account()
+    _, uri = here.post(account)
+    bob, eve = person(), person()
+    word = fresh("bronze")
+    here.rule("suspend", word, "keyword", owner=account)
+    # No text at all is not a text that says so.
+    here.rule("suspend", "xx", "keyword", owner=account)
+    here.rule("limit", eve.uri, "actor")
+
+    def judged(peer: Peer, activity: incoming.Activity, note: PreparedNote | None = None) -> admission.Admission:
+        return here.store.transact_now(admission.admit, activity, Heard(IDS, peer, note))
+
+    quoting = note_of(bob, html=f"<p>Look: {word}</p>", quotes=uri)
+    request = incoming.Request(f"{bob.uri}/{fresh('r')}", bob.uri, "QuoteRequest", uri, quoting.uri, None)
+    assert judged(bob, request, quoting) == Refused("keyword suspended by the owner", account, silently=True)
+    assert judged(bob, request) == judged(bob, request, replace(quoting, html="<p>Look!</p>")) == Admitted()
+    by_eve = f"{eve.uri}/{fresh('said')}"
+    limited = Admitted(((account, "actor limited by the operator"),))
+    assert judged(eve, incoming.Like(by_eve, eve.uri, uri)) == limited
+    assert judged(eve, incoming.UndoOf(f"{by_eve}/undo", eve.uri, by_eve, "Like", uri)) == Admitted()
+
+
 def test_whom_a_rule_names_is_written_down_when_they_speak(here: Hearing) -> None:
     account = here.account()
     _, uri = here.post(account)
@@ -79,6 +121,12 @@ def test_whom_a_rule_names_is_written_down_when_they_speak(here: Hearing) -> Non
     assert here.hears(bob, like) == Done()
     assert here.store.read_now(blocks.pinned, f"@{bob.handle}") == {bob.uri}
     assert here.store.read_now(blocks.pinned, others) == set()
+    # Rules that name no handle say already whom they are about.
+    here.rule("limit", bob.uri, "actor", owner=account)
+    here.rule("limit", bob.uri.split("/")[2], owner=account)
+    for subject in (bob.uri, bob.uri.split("/")[2]):
+        here.hears(bob, incoming.Announce(f"{bob.uri}/{fresh('boost')}", bob.uri, uri))
+        assert here.store.read_now(blocks.pinned, subject) == set()
     # Whoever takes the name afterwards does not take the rule over.
     thief = person(handle=bob.handle)
     here.hears(thief, incoming.Like(f"{thief.uri}/{fresh('like')}", thief.uri, uri))
@@ -125,6 +173,7 @@ def test_nobody_is_asked_who_is_gone(here: Hearing) -> None:
     named = note_of(bob, named=(nobody, IDS.actor(987654), IDS.actor(left), IDS.actor(account), IDS.actor(account)))
     create = incoming.Create(f"{bob.uri}/c", bob.uri, named.uri, "Note", None)
     assert concerned(create, named) == [account]
+    assert here.store.read_now(admission.named_here, Heard(IDS, bob, named)) == [account]
     assert here.store.read_now(admission.named_here, Heard(IDS, bob)) == []
 
 

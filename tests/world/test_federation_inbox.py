@@ -12,10 +12,11 @@ from tests.world.hearing import IDS, Hearing, fresh, note_of, person, verified
 from threadbridge.activitypub import incoming
 from threadbridge.domain.people import Peer
 from threadbridge.errors import Forbidden
-from threadbridge.federation import inbox, relay
+from threadbridge.federation import enforcement, inbox, relay
+from threadbridge.federation.admission import Admitted
 from threadbridge.federation.heard import Done, Dropped, Heard, PreparedNote, TurnedAway
 from threadbridge.storage import migrate, quotes, rules
-from threadbridge.storage.store import Store
+from threadbridge.storage.store import Store, Tx
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,8 @@ def test_nobody_speaks_with_the_signature_of_another(here: Hearing) -> None:
 
 
 def test_who_is_news_is_written_down_and_nobody_else(here: Hearing) -> None:
-    bob = person(host=f"{fresh('web')}.example", inbox=f"https://{fresh('box')}.example/inbox")
+    inbox_of = f"https://{fresh('box')}.example/inbox"
+    bob = person(host=f"{fresh('web')}.example", inbox=inbox_of, shared_inbox=None)
     box = bob.inbox.split("/")[2]
     # What means nothing leaves nobody behind: neither the speaker nor the server.
     here.hears(bob, incoming.Other(an_id(bob), bob.uri, "View"), peer_is_news=True, host_is_news=True)
@@ -71,6 +73,12 @@ def test_who_is_news_is_written_down_and_nobody_else(here: Hearing) -> None:
     assert here.rows("hosts", host=box) == []
     here.hears(bob, incoming.Announce(an_id(bob), bob.uri, uri), peer_is_news=False, host_is_news=True)
     assert here.rows("hosts", host=box)[0].last_heard_at is not None
+    # Awake is where we would deliver.
+    shared = f"{fresh('shared')}.example"
+    eve = person(shared_inbox=f"https://{shared}/inbox")
+    here.hears(eve, incoming.Like(an_id(eve), eve.uri, uri), peer_is_news=True, host_is_news=True)
+    assert here.rows("hosts", host=shared)[0].last_heard_at is not None
+    assert here.rows("hosts", host=eve.inbox.split("/")[2]) == []
 
 
 def test_an_activity_has_its_effect_once(here: Hearing) -> None:
@@ -175,6 +183,15 @@ def test_a_relay_answers_and_follows_back(here: Hearing) -> None:
     here.store.transact_now(relay.subscribe, IDS, machine.uri, inbox=machine.inbox, actor_uri=machine.uri)
     (row,) = here.rows("relays", address=machine.uri)
     stranger = person()
+    # A quote that nobody has answered yet is none of its business.
+    number, uri = here.post(here.account())
+    pending = {
+        "uri": an_id(stranger),
+        "author": stranger.uri,
+        "url": "https://a.example",
+        "request_uri": f"{uri}#asked",
+    }
+    here.store.transact_now(lambda tx: quotes.asked(tx, number, **pending))
     assert here.hears(
         stranger, incoming.Answer(an_id(stranger), stranger.uri, True, row.follow_uri, "Follow", None)
     ) == Dropped("answers what somebody else was asked")
@@ -493,6 +510,40 @@ def test_only_what_can_be_looked_up_is_believed_when_passed_on(here: Hearing) ->
         assert here.is_passed(bob, activity) == Dropped(reason)
     assert here.dropped("Like", reason) == counted + 1
     assert here.rows("reactions", account_id=account) == here.rows("followers", account_id=account) == []
+
+
+def test_what_one_owner_does_not_want_is_heard_by_the_others_and_told_to_that_one(here: Hearing) -> None:
+    first, second = here.account(), here.account()
+    _, uri = here.post(first)
+    for hears in (here.hears, here.is_passed):
+        bob = person()
+        here.rule("suspend", bob.uri, "actor", owner=second)
+        answer = note_of(bob, in_reply_to=uri, named=(IDS.actor(second),))
+        assert hears(bob, created(bob, answer), answer) == Done()
+        assert [row.account_id for row in here.rows("replies", uri=answer.uri)] == [first]
+        (told,) = here.rows("decisions", subject=bob.uri)
+        assert (told.account_id, told.kind, told.reason) == (second, "Create", "actor suspended by the owner")
+        assert told.host == bob.uri.split("/")[2]
+
+
+def test_only_what_the_limited_do_is_kept_back(here: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else waits to be settled about somebody is for the job that does so."""
+    kept: list[str] = []
+    keep_back = enforcement.keep_back
+
+    def watched(tx: Tx, kind: str, heard: Heard, admitted: Admitted) -> None:
+        kept.append(heard.peer.uri)
+        keep_back(tx, kind, heard, admitted)
+
+    monkeypatch.setattr(enforcement, "keep_back", watched)
+    account = here.account()
+    _, uri = here.post(account)
+    bob, carl = person(), person()
+    here.rule("limit", bob.uri, "actor", owner=account)
+    for peer in (bob, carl):
+        assert here.hears(peer, incoming.Like(an_id(peer), peer.uri, uri)) == Done()
+        assert here.hears(peer, incoming.Like(an_id(peer), peer.uri, an_id(peer))) != Done()
+    assert kept == [bob.uri]
 
 
 def test_who_may_answer_is_asked_once_a_post_arrives(here: Hearing) -> None:

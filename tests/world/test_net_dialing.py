@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from contextlib import ExitStack
@@ -100,3 +101,26 @@ def test_deliveries_take_nothing_from_the_environment_and_keep_no_cookies() -> N
             }  # fmt: skip
 
     run(main())
+
+
+def test_what_is_kept_open_and_how_much_an_answer_may_say_before_its_body_is_bounded() -> None:
+    async def main() -> None:
+        tls = ssl.create_default_context()
+        pool = vars(dialing.document_pool(guard(), tls, 40))
+        assert (pool["_max_connections"], pool["_max_keepalive_connections"], pool["_keepalive_expiry"]) == (
+            40, 32, 15.0,
+        )  # fmt: skip
+        async with delivery_session(guard(), tls, 7, 3) as session:
+            assert vars(session.connector)["_keepalive_timeout"] == 15.0
+            assert vars(session)["_max_line_size"] == vars(session)["_max_field_size"] == 8190
+
+    run(main())
+
+
+def test_who_waits_between_two_tries_waits() -> None:
+    async def main() -> float:
+        began = asyncio.get_running_loop().time()
+        await dialing._GuardedDialer(guard()).sleep(0.05)
+        return asyncio.get_running_loop().time() - began
+
+    assert run(main()) >= 0.04

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from types import SimpleNamespace
 
 import pytest
 from tests.world.loopback import Loopback, client, guard, reply, run, sockets
 
-from threadbridge.errors import AddressRefused, NetworkError, TimedOut
+from threadbridge.errors import AddressRefused, NameUnknown, NetworkError, OwnTrouble, TimedOut
 from threadbridge.net.client import Client
 from threadbridge.net.guard import Guard, is_public, parse_url
 
@@ -588,3 +589,54 @@ def test_hanging_lookups_are_bounded_and_given_up_without_a_trace() -> None:
         assert complaints == []
 
     run(main())
+
+
+def test_a_name_that_is_not_found_while_none_is_found_is_no_fault_of_its_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.5)
+    monkeypatch.setattr("threadbridge.net.guard.time", SimpleNamespace(monotonic=lambda: clock.now))
+    asked: list[tuple[str, int]] = []
+    answers: dict[str, list[str] | NetworkError] = {}
+
+    def lookup(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        answer = answers.get(host, NameUnknown(f"The host name {host} does not resolve", detail=f"no {host}"))
+        if isinstance(answer, NetworkError):
+            raise answer
+        return answer
+
+    def wanted(this: Guard, host: str = "a.example") -> NetworkError:
+        asked.clear()
+        with pytest.raises(NetworkError) as caught:
+            run(this.resolve(host, 8443))
+        assert caught.value.detail == f"no {host}"
+        return caught.value
+
+    a, known = ("a.example", 8443), ("known.example", 443)
+    # Nobody to compare with: then it is about the name that was asked for. An address proves nothing.
+    for nobody in (None, "", "127.0.0.1", "::1"):
+        assert type(wanted(Guard(lookup=lookup, well_known=nobody))) is NameUnknown
+        assert asked == [a]
+
+    this = Guard(lookup=lookup, well_known="known.example")
+    answers["known.example"] = ["1.1.1.1"]
+    for moment, looked_up in ((0.5, [a, known]), (2.5, [a]), (2.75, [a, known]), (4.75, [a])):
+        clock.now = moment
+        assert type(wanted(this)) is NameUnknown
+        assert asked == looked_up
+    # What is found out is believed for two seconds, whichever it is.
+    troubles: list[list[str] | NetworkError] = [NameUnknown("gone"), NetworkError("out of order"), []]
+    for trouble in troubles:
+        clock.now += 2.25
+        answers["known.example"] = trouble
+        for looked_up in ([a, known], [a]):
+            assert type(wanted(this)) is OwnTrouble
+            assert asked == looked_up
+    clock.now += 2.25
+    answers["known.example"] = ["1.1.1.1"]
+    assert type(wanted(this)) is NameUnknown
+    # The name itself is not asked for twice.
+    del answers["known.example"]
+    assert type(wanted(this, "known.example")) is OwnTrouble
+    assert asked == [("known.example", 8443)]

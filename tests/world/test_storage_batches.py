@@ -49,23 +49,23 @@ def test_what_the_driver_says_of_many_rows_is_an_error_as_everywhere(store: Stor
 
 
 def test_servers_that_are_well_are_written_down_once_a_minute(store: Store, clock: Clock) -> None:
-    store.transact_now(hosts.reached_all, {"a.example", "b.example"})
+    store.transact_now(hosts.reached_all, {"a.example", "b.example"}, {"a.example", "b.example"})
     first = clock.now
     clock.forward(seconds=59)
-    store.transact_now(hosts.reached_all, {"a.example"})
+    store.transact_now(hosts.reached_all, {"a.example"}, {"a.example"})
     assert of(store, "a.example") == first
     clock.forward(seconds=2)
-    store.transact_now(hosts.reached_all, {"a.example"})
+    store.transact_now(hosts.reached_all, {"a.example"}, {"a.example"})
     assert of(store, "a.example") == clock.now
     assert of(store, "b.example") == first
 
 
 def test_the_trouble_of_a_server_ends_within_the_same_minute(store: Store, clock: Clock) -> None:
-    store.transact_now(hosts.reached_all, {"a.example", "b.example"})
+    store.transact_now(hosts.reached_all, {"a.example", "b.example"}, {"a.example", "b.example"})
     clock.forward(seconds=1)
     store.transact_now(hosts.in_trouble, "a.example", "503", held_until=clock.now + timedelta(hours=1))
     clock.forward(seconds=1)
-    store.transact_now(hosts.reached_all, {"a.example", "b.example"})
+    store.transact_now(hosts.reached_all, {"a.example", "b.example"}, {"a.example", "b.example"})
     (row,) = rows(store, "hosts", host="a.example")
     assert row.failures == 0
     assert row.held_until is None

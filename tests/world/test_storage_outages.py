@@ -22,9 +22,23 @@ from tests.world.deliverable import (
     take,
 )
 
+from threadbridge.delivery import retry, tending
 from threadbridge.domain import hosts as rules
 from threadbridge.domain.people import Peer
-from threadbridge.storage import board, decisions, followers, hosts, migrate, outages, peers, schema, turns
+from threadbridge.storage import (
+    blocks,
+    board,
+    decisions,
+    figures,
+    followers,
+    hosts,
+    jobs,
+    migrate,
+    outages,
+    peers,
+    schema,
+    turns,
+)
 from threadbridge.storage.store import Store, Tx
 
 
@@ -86,6 +100,50 @@ def test_one_probe_goes_however_many_workers_there_are(store: Store, clock: Cloc
     assert state(store) == "closed"
     store.transact_now(hosts.bring_forward, "a.example")
     assert len(take(store)) == turns.HOST_LIMIT
+
+
+@pytest.mark.parametrize("status", [None, 404, 401, 308, 503, 429, 408, 425, 451])
+def test_what_a_host_has_refused_is_not_hastened_by_its_return(
+    store: Store, clock: Clock, status: int | None
+) -> None:
+    """A server that is starting may say no to everything: its queue would have used up all its tries at once."""
+    address(store, said(store, account(store)), "a.example")
+    (held,) = take(store)
+    settle(store, held, "waiting", due_at=clock.now + timedelta(hours=12), status=status, reason="x")
+    assert store.transact_now(hosts.bring_forward, "a.example") is retry.is_trouble(status)
+    assert bool(take(store)) is retry.is_trouble(status)
+    clock.forward(hours=12)
+    assert not rows(store, leased_until=None) or len(take(store)) == 1
+
+
+def test_who_only_refuses_has_taken_nothing(store: Store, clock: Clock) -> None:
+    alice = account(store)
+    address(store, said(store, alice), "a.example")
+    settle(store, *take(store), "refused", status=403, reason="not welcome")
+    assert (host(store).last_delivered_at, state(store)) == (None, "closed")
+    address(store, said(store, alice), "a.example")
+    settle(store, *take(store))
+    taken = clock.now
+    clock.forward(hours=1)
+    address(store, said(store, alice), "a.example")
+    fail(store, *take(store), clock.now)
+    settle(store, *take(store), "refused", status=403, reason="not welcome")
+    assert (host(store).last_delivered_at, host(store).failing_since) == (taken, None)
+
+
+def test_one_that_came_back_while_it_was_looked_at_is_not_parked(store: Store, clock: Clock) -> None:
+    address(store, said(store, account(store)), "a.example", "a.example/2")
+    first, second = take(store)
+    fail(store, first, clock.now + timedelta(days=90))
+    clock.forward(days=8)
+    jobs_held = store.transact_now(jobs.take, [hosts.TEND], 8.0, 1)
+    settle(store, second)
+    away = tending.Found(False, "did not answer")
+    store.transact_now(tending._settle_look, jobs_held[0], "a.example", away, True)
+    assert (host(store).parked_at, state(store)) == (None, "closed")
+    store.transact_now(outages.park, "a.example")
+    store.transact_now(hosts.reached, "a.example")
+    assert host(store).parked_at is None
 
 
 def test_a_probe_whose_worker_died_is_followed_by_another(store: Store, clock: Clock) -> None:
@@ -316,7 +374,7 @@ def test_the_board_shows_the_worst_first(store: Store, clock: Clock) -> None:
         ("parked.example", "parked", 1), ("open.example", "open", 1), ("busy.example", "closed", 3),
     ]  # fmt: skip
     assert "well.example" in {line.host for line in store.read_now(board.listed, everything=True)}
-    assert store.read_now(board.states) == {"parked": 1, "open": 1}
+    assert store.read_now(figures.standing).hosts == {"parked": 1, "open": 1, "closed": 1}
     assert store.read_now(board.sheet, "never.example") is None
     sheet = store.read_now(board.sheet, "busy.example")
     assert sheet is not None
@@ -342,6 +400,28 @@ def test_what_was_given_up_goes_again_unless_it_is_out_of_date(store: Store, clo
     assert {(row.attempts, row.created_at) for row in waiting} == {(0, clock.now)}
     assert store.transact_now(board.replay, "a.example", since=clock.now, refused_too=True)[0] == 0
     assert store.transact_now(board.replay, "a.example", since=since, refused_too=True)[0] == 1
+
+
+def test_nothing_goes_again_to_a_suspended_server_but_a_last_word(store: Store, clock: Clock) -> None:
+    alice, bob = account(store), account(store, "bob")
+    create, last_word, bobs = said(store, alice), said(store, alice, "Delete"), said(store, bob)
+    for activity in (create, last_word, bobs):
+        address(store, activity, "a.example")
+    for claimed in take(store):
+        settle(store, claimed, "given_up", reason="x")
+    since = clock.now - timedelta(days=1)
+    entry = blocks.Entry("domain", "a.example", "suspend")
+    store.transact_now(blocks.put, blocks.of_owner(alice), [entry], account_id=alice)
+    assert store.transact_now(board.replay, "a.example", since=since, refused_too=True)[0] == 2
+    assert {row.activity_id for row in rows(store, state="waiting")} == {last_word.id, bobs.id}
+
+
+def test_what_is_under_way_is_not_dropped(store: Store) -> None:
+    address(store, said(store, account(store)), "a.example", "a.example/2")
+    (held,) = take(store, limit=1)
+    assert store.transact_now(board.drop, "a.example", "closed for good") == 1
+    settle(store, held)
+    assert sorted(row.state for row in rows(store)) == ["delivered", "refused"]
 
 
 def test_dropping_and_forgiving(store: Store, clock: Clock) -> None:

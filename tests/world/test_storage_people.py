@@ -100,7 +100,10 @@ def test_an_id_is_heard_once_and_forgotten_after_its_time(store: Store, times: i
     heard = [store.transact_now(seen.first_hearing, "https://a/1", "https://a", "done") for _ in range(times)]
     assert heard == [True] + [False] * (times - 1)
     assert store.transact_now(lambda tx: seen.forget(tx, tx.now - timedelta(days=1))) == 0
-    assert store.transact_now(lambda tx: seen.forget(tx, tx.now + timedelta(days=1))) == 1
+    store.transact_now(seen.first_hearing, "https://a/2", "https://a", "done")
+    # Some at a time, or whoever writes would wait.
+    for left in (1, 1, 0):
+        assert store.transact_now(lambda tx: seen.forget(tx, tx.now + timedelta(days=1), limit=1)) == left
     assert store.transact_now(seen.first_hearing, "https://a/1", "https://a", "done") is True
 
 

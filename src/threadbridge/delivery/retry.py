@@ -39,6 +39,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from threadbridge.domain import hosts
+
 State = Literal["waiting", "delivered", "refused", "gone", "given_up"]
 Cause = Literal["no connection", "no answer in time", "not proper HTTP", "name unknown", "TLS refused"]
 """Why there was no answer."""
@@ -51,9 +53,8 @@ SCHEDULE = tuple(timedelta(seconds=seconds) for seconds in (15, 60, 240, 900, 18
 """Delays after the first, second, … failed attempt; the last one repeats."""
 REFUSED_SCHEDULE = (timedelta(minutes=5), timedelta(hours=12))
 """A server that is starting, or being moved, says no as well."""
-PATIENCE = timedelta(days=7)
-PATIENCE_LONG = timedelta(days=30)
-LONG = frozenset({"Delete", "Undo", "Revoke", "Profile", "Move"})
+PATIENCE, PATIENCE_LONG = hosts.HELD_FOR, hosts.HELD_LONGER
+LONG = hosts.LASTING | {"Profile"}
 """What must not be missed: deletions, and changed profiles (with them keys and moves)."""
 SPREAD = 0.2
 RETRY_AFTER_MAX = timedelta(hours=24)

@@ -129,7 +129,9 @@ def _settle_look(tx: Tx, job: Job, host: str, found: Found, before_parking: bool
     # A lost lease: somebody else looks.
     if not jobs.progress(tx, job, job.arguments):
         return
-    if not found.there and before_parking:
+    row = hosts.memory_row(tx, host)
+    if not found.there and before_parking and row is not None and rules.is_to_be_parked(hosts.memory_of(row), tx.now):
+        # It may have taken a delivery while it was looked at.
         outages.park(tx, host)
     _settle_probe(tx, host, found)
     # Also when it is there: its trouble is over only when it has taken something.

@@ -322,3 +322,9 @@ def stamped(tx: Tx, ids: Ids, post_id: int, stamp: str) -> bool:
     """The stamp was looked up and holds: it is shown from now on."""
     asked = quotes.quotings(tx, [post_id]).get(post_id)
     return asked is not None and asked.state != "revoked" and _settle(tx, ids, asked, "accepted", stamp)
+
+
+def not_stamped(tx: Tx, ids: Ids, post_id: int) -> bool:
+    """The stamp was looked up and does not hold: nothing is shown, also where another one was shown before."""
+    asked = quotes.quotings(tx, [post_id]).get(post_id)
+    return asked is not None and asked.state != "revoked" and _settle(tx, ids, asked, "refused")

@@ -154,4 +154,4 @@ def _checked(tx: Tx, ids: Ids, job: Job, owner: int, post_id: int, stamp: str, r
     words = f"an authorization to quote does not hold: {reason}"
     log.warning("a forged authorization was refused", post=post_id, stamp=stamp, reason=reason)
     decisions.write(tx, "stamp", words, subject=stamp, host=host_of(stamp), account_id=owner)
-    quotes.settle(tx, post_id, "refused")
+    quote.not_stamped(tx, ids, post_id)

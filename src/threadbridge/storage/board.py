@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
 
 from threadbridge.domain import hosts as rules
 from threadbridge.domain.hosts import Memory, State
-from threadbridge.storage import decisions, hosts, jobs, outages, schema
+from threadbridge.storage import blocks, decisions, hosts, jobs, outages, schema
 from threadbridge.storage.hosts import Trouble
 from threadbridge.storage.ledger import LANE_ANSWER, LANE_BULK, LANE_CHANGE, LANE_POST
 from threadbridge.storage.store import Tx
@@ -187,11 +187,12 @@ def exists_here(tx: Tx, host: str) -> bool:
 
 def drop(tx: Tx, host: str, words: str) -> int:
     """End some of what waits for a host, with these words as the reason, but for what a deleted account has to say
-    last; returns how many, 0 when nothing is left."""
+    last, and what somebody is carrying at this moment: whether that arrives is not known yet. Returns how many, 0
+    when nothing is left."""
     gone = select(schema.accounts.c.id).where(schema.accounts.c.state == "gone")
     some = (
         select(_d.c.id)
-        .where(schema.waiting, _d.c.host == host, _d.c.account_id.not_in(gone))
+        .where(schema.waiting, _d.c.host == host, _d.c.account_id.not_in(gone), _unheld(tx))
         .limit(CHUNK)
         .with_for_update(skip_locked=True)
     )
@@ -199,11 +200,16 @@ def drop(tx: Tx, host: str, words: str) -> int:
     return tx.execute(ended.values(state="refused", ended_at=tx.now, reason=words, leased_until=None)).rowcount
 
 
+def _unheld(tx: Tx) -> ColumnElement[bool]:
+    return or_(_d.c.leased_until.is_(None), _d.c.leased_until < tx.now)
+
+
 def replay(
     tx: Tx, host: str, *, since: datetime, refused_too: bool, after_id: int = 0
 ) -> tuple[int, int, int | None]:
     """Let some of what was given up since a time go again, in order; returns how many go, how many are out of date
-    and stay as they are, and where to go on (None: at the end)."""
+    and stay as they are, and where to go on (None: at the end). From accounts for which this server is suspended
+    nothing goes but their last word, which goes to everybody."""
     wanted = ["given_up", "refused"] if refused_too else ["given_up"]
     later, after = _d.alias("later"), _a.alias("after")
     same = and_(after.c.account_id == _d.c.account_id, after.c.order_key == _d.c.order_key, after.c.id > _a.c.id)
@@ -214,8 +220,9 @@ def replay(
     # By the post where there is one: an account may have said a great deal.
     about = case((_d.c.post_id.is_(None), True), else_=after.c.post_id == _d.c.post_id)
     out_of_date = exists().where(same, about, or_(ended, arrived.correlate(after, _d))).correlate(_d, _a)
+    last_word = and_(_a.c.kind == "Delete", _a.c.post_id.is_(None))
     rows = tx.execute(
-        select(_d.c.id, out_of_date.label("late"))
+        select(_d.c.id, _d.c.account_id, last_word.label("last_word"), out_of_date.label("late"))
         .join(_a, _a.c.id == _d.c.activity_id)
         .where(
             *_ended_badly(host), _d.c.state.in_(wanted), _d.c.ended_at >= since, _d.c.id > after_id,
@@ -224,7 +231,8 @@ def replay(
         .order_by(_d.c.id)
         .limit(CHUNK)
     ).all()  # fmt: skip
-    going = [row.id for row in rows if not row.late]
+    shut = {number for number in {row.account_id for row in rows} if blocks.suspended_hosts(tx, [host], number)}
+    going = [row.id for row in rows if not row.late and (row.last_word or row.account_id not in shut)]
     tx.execute(
         update(_d)
         .where(_d.c.id.in_(going), _d.c.state.in_(wanted))
@@ -255,16 +263,6 @@ def decided(tx: Tx, host: str, words: str) -> None:
 
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def states(tx: Tx) -> dict[str, int]:
-    """{state: hosts} of those that are not well, for who watches the whole."""
-    troubled = or_(_h.c.failing_since.is_not(None), _h.c.asked_until > tx.now)
-    found: dict[str, int] = {}
-    for row in tx.execute(select(*hosts.MEMORY).where(troubled)):
-        state = rules.standing(hosts.memory_of(row), tx.now).state
-        found[state] = found.get(state, 0) + 1
-    return found
 
 
 def software(tx: Tx) -> list[tuple[str, int]]:

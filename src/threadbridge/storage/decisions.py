@@ -16,6 +16,7 @@ from threadbridge.storage.store import Tx
 
 _d = schema.decisions
 _AGAIN_AFTER = timedelta(days=1)
+FORGOTTEN_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def page(
     return [(row.id, Decision(row.account_id, row.kind, row.reason, row.subject, row.host, row.at)) for row in rows]
 
 
-def forget(tx: Tx, before: datetime) -> int:
-    """Forget what was decided before a time; returns how many rows went."""
-    return tx.execute(delete(_d).where(_d.c.at < before)).rowcount
+def forget(tx: Tx, before: datetime, *, limit: int = FORGOTTEN_AT_ONCE) -> int:
+    """Forget some of what was decided before a time; returns how many rows went."""
+    some = select(_d.c.id).where(_d.c.at < before).limit(limit)
+    return tx.execute(delete(_d).where(_d.c.id.in_(some))).rowcount

@@ -19,6 +19,8 @@ from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
 _CHUNK = 500
+PUT_ASIDE = "suspended"
+"""The cause of a follow's end while a rule suspends somebody: it comes back with the end of the rule (`parking`)."""
 
 _FOLLOWED = Prepared(
     lambda _: select(schema.followers.c.id, schema.followers.c.ended_at).where(
@@ -83,15 +85,16 @@ def follow(tx: Tx, account_id: int, peer_: Peer, follow_uri: str) -> int:
 
 
 def end(tx: Tx, account_id: int, peer_uri: str, *, cause: str) -> bool:
-    """End a follow; False if there was none."""
+    """End a follow, also one that a rule has put aside; False if there was none."""
     f = schema.followers
-    ended = tx.execute(
-        update(f)
-        .where(f.c.account_id == account_id, f.c.peer_uri == peer_uri, f.c.ended_at.is_(None))
-        .values(ended_at=tx.now, ended_by=cause)
-    )
+    theirs = (f.c.account_id == account_id, f.c.peer_uri == peer_uri)
+    ended = tx.execute(update(f).where(*theirs, f.c.ended_at.is_(None)).values(ended_at=tx.now, ended_by=cause))
     if not ended.rowcount:
-        return False
+        # What is put aside counts no more; whoever leaves meanwhile does not come back with the end of the rule.
+        if cause == PUT_ASIDE:
+            return False
+        aside = update(f).where(*theirs, f.c.ended_by == PUT_ASIDE)
+        return bool(tx.execute(aside.values(ended_at=tx.now, ended_by=cause)).rowcount)
     _count_followers(tx, account_id, -1)
     return True
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Insert, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Insert, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from threadbridge.domain import hosts as rules
 from threadbridge.domain.hosts import Memory
@@ -37,6 +37,8 @@ KEPT = 50_000
 _FORGOTTEN_AT_ONCE = 1000
 _TROUBLES_SHOWN = 5
 _SCHEME_FOR = timedelta(days=30)
+LATER = (408, 425, 429)
+"""Statuses below 500 that say nothing of the delivery, only of the host (`delivery.retry` is the table of them)."""
 _KNOWN_FOR = timedelta(days=90)
 
 
@@ -50,14 +52,15 @@ def _well(insert: InsertInto) -> Insert:
 _WELL = Prepared(_well, ["host", "failures", "last_delivered_at"])
 
 
-def reached(tx: Tx, host: str, *, asked_until: datetime | None = None) -> None:
-    """A host has taken, or refused, a delivery: it is there. Its trouble is over."""
+def reached(tx: Tx, host: str, *, took: bool = True, asked_until: datetime | None = None) -> None:
+    """A host has taken (`took`), or refused, a delivery: it is there. Its trouble is over."""
     before = tx.execute(select(_h.c.held_until, _h.c.parked_at, _h.c.failing_since).where(_h.c.host == host)).first()
     if before is not None and before.held_until is not None:
         _wake(tx, host)
     if before is not None and before.parked_at is not None:
+        since = before.failing_since or before.parked_at
         decisions.write(
-            tx, "host", f"takes deliveries again, after trouble since {before.failing_since:%Y-%m-%d}",
+            tx, "host", f"takes deliveries again, after trouble since {since:%Y-%m-%d}",
             subject=host, host=host,
         )  # fmt: skip
     fresh = {
@@ -65,15 +68,16 @@ def reached(tx: Tx, host: str, *, asked_until: datetime | None = None) -> None:
         "failing_since": None,
         "held_until": None,
         "parked_at": None,
-        "last_delivered_at": tx.now,
         "last_trouble": None,
+        **({"last_delivered_at": tx.now} if took else {}),
         **({"asked_until": asked_until} if asked_until else {}),
     }
     tx.execute(tx.insert(_h).values(host=host, **fresh).on_conflict_do_update(index_elements=["host"], set_=fresh))
 
 
-def reached_all(tx: Tx, some: Collection[str]) -> None:
-    """`reached` for the hosts of a whole batch. Nearly all were well before, and are written down once a minute."""
+def reached_all(tx: Tx, some: Collection[str], took: Collection[str]) -> None:
+    """`reached` for the hosts of a whole batch, those among them that have taken something. Nearly all were well
+    before, and are written down once a minute."""
     names = sorted(some)  # several workers write them in the same order, so that none waits for the other in a circle
     columns = (
         _h.c.host,
@@ -83,13 +87,16 @@ def reached_all(tx: Tx, some: Collection[str]) -> None:
         _h.c.last_trouble,
         _h.c.last_delivered_at,
     )
-    known = {row.host: row for row in tx.execute(select(*columns).where(_h.c.host.in_(names)))} if names else {}
+    held = {row.host: row for row in tx.execute(select(*columns).where(_h.c.host.in_(names)))} if names else {}
     stale = tx.now - timedelta(minutes=1)
     fresh = []
     for host in names:
-        row = known.get(host)
+        row = held.get(host)
         if row is not None and (row.failures or row.failing_since or row.held_until or row.last_trouble):
-            reached(tx, host)
+            reached(tx, host, took=host in took)
+        elif host not in took:
+            if row is None:
+                known(tx, host)
         elif row is None or row.last_delivered_at is None or not stale < row.last_delivered_at <= tx.now:
             fresh.append({"host": host, "failures": 0, "last_delivered_at": tx.now})
     _WELL.many(tx, fresh)
@@ -315,9 +322,15 @@ def _wake(tx: Tx, host: str) -> None:
     jobs.add(tx, WAKE, jobs.key_of(host), {"host": host})
 
 
+_refused_once = and_(
+    func.coalesce(_d.c.status, 0) >= 300, func.coalesce(_d.c.status, 0) < 500, _d.c.status.not_in(LATER)
+)  # fmt: skip
+
+
 def bring_forward(tx: Tx, host: str, limit: int = 500) -> bool:
     """Let the next `limit` deliveries that wait for a host be due now; False when none is left, or when it is to be
-    left alone again. While it is not known to be back, one alone."""
+    left alone again. While it is not known to be back, one alone. What it has refused waits as long as it would have:
+    a server that is starting may refuse everything, and would have used up all tries within seconds."""
     row = memory_row(tx, host)
     standing = rules.standing(memory_of(row), tx.now) if row is not None else rules.Standing("closed")
     if standing.until is not None:
@@ -327,7 +340,7 @@ def bring_forward(tx: Tx, host: str, limit: int = 500) -> bool:
         return False
     rows = (
         select(_d.c.id)
-        .where(schema.waiting, _d.c.host == host, _d.c.due_at > tx.now + timedelta(seconds=1))
+        .where(schema.waiting, _d.c.host == host, _d.c.due_at > tx.now + timedelta(seconds=1), ~_refused_once)
         .order_by(_d.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

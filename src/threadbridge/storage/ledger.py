@@ -294,18 +294,21 @@ def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
         for host, theirs in by_host.items()
         if all(outcome.host_trouble is None and outcome.asked_until is None for outcome in theirs)
     }
-    hosts.reached_all(tx, well)
+    took = {one.host for one in outcomes if one.sent and one.state == "delivered"}
+    hosts.reached_all(tx, well, took)
     for host, theirs in sorted(by_host.items()):
         if host in well:
             continue
         asked_until = max((outcome.asked_until for outcome in theirs if outcome.asked_until), default=None)
         if any(outcome.host_trouble is None for outcome in theirs):
-            hosts.reached(tx, host, asked_until=asked_until)
+            hosts.reached(tx, host, took=host in took, asked_until=asked_until)
         else:
             _troubled(tx, host, theirs, asked_until)
-    for host, quota in {o.host: o.quota for o in outcomes if o.quota}.items():
+    # By name, as above: several workers write the same hosts, and none is to wait for another in a circle.
+    for host, quota in sorted({o.host: o.quota for o in outcomes if o.quota}.items()):
         hosts.pace(tx, host, *quota)
-    for host, taken in {o.host: o.taken for o in outcomes if o.taken}.items():
+    learnt = {o.host: o.taken for o in outcomes if o.taken}
+    for host, taken in sorted(learnt.items(), key=lambda item: item[0]):
         hosts.remember_scheme(tx, host, taken)
 
 

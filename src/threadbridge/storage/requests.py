@@ -16,6 +16,7 @@ from threadbridge.storage.store import Tx
 
 _r, _p = schema.follow_requests, schema.peers
 _waits = _r.c.ended_at.is_(None)
+_aside = _r.c.outcome == "suspended"
 
 
 def ask(tx: Tx, account_id: int, peer_uri: str, follow_uri: str) -> bool:
@@ -47,8 +48,15 @@ _END = Prepared(
 
 
 def end(tx: Tx, account_id: int, peer_uri: str, outcome: str) -> bool:
-    """The waiting is over: 'approved', 'rejected', 'withdrawn' or 'suspended'; False if they did not wait."""
-    return bool(_END.run(tx, account=account_id, peer=peer_uri, now=tx.now, how=outcome))
+    """The waiting is over: 'approved', 'rejected', 'withdrawn' (also while a rule has it put aside) or 'suspended';
+    False if they did not wait."""
+    if _END.run(tx, account=account_id, peer=peer_uri, now=tx.now, how=outcome):
+        return True
+    if outcome != "withdrawn":
+        return False
+    # Put aside by a rule: whoever takes the wish back meanwhile does not wait again with the end of the rule.
+    aside = update(_r).where(_r.c.account_id == account_id, _r.c.peer_uri == peer_uri, _aside)
+    return bool(tx.execute(aside.values(outcome=outcome)).rowcount)
 
 
 def rejected(tx: Tx, account_id: int, peer_uri: str) -> bool:
@@ -59,7 +67,7 @@ def rejected(tx: Tx, account_id: int, peer_uri: str) -> bool:
 
 def withdraw_all(tx: Tx, peer_uri: str) -> int:
     """Somebody is gone: they wait nowhere any more."""
-    there = _waits | (_r.c.outcome == "suspended")
+    there = _waits | _aside
     return tx.execute(
         update(_r).where(_r.c.peer_uri == peer_uri, there).values(ended_at=tx.now, outcome="withdrawn")
     ).rowcount
@@ -67,8 +75,9 @@ def withdraw_all(tx: Tx, peer_uri: str) -> int:
 
 def account_asked(tx: Tx, follow_uri: str, peer_uri: str) -> int | None:
     """Which account a waiting Follow with this id is about (an Undo may name the id only)."""
+    there = _waits | _aside
     return tx.execute(
-        select(_r.c.account_id).where(_r.c.peer_uri == peer_uri, _r.c.follow_uri == follow_uri, _waits).limit(1)
+        select(_r.c.account_id).where(_r.c.peer_uri == peer_uri, _r.c.follow_uri == follow_uri, there).limit(1)
     ).scalar_one_or_none()
 
 

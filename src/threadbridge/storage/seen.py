@@ -15,7 +15,7 @@ from threadbridge.storage import schema
 from threadbridge.storage.prepared import Prepared
 from threadbridge.storage.store import Tx
 
-_CHUNK = 500
+FORGOTTEN_AT_ONCE = 1000
 
 _HEARING = Prepared(
     lambda insert: insert(schema.seen_activities).on_conflict_do_nothing().returning(schema.seen_activities.c.key),
@@ -53,10 +53,12 @@ def heard_of(tx: Tx, uri: str, peer_uri: str) -> bool:
     return _HEARD_OF.first(tx, held=_key(uri, peer_uri)) is not None
 
 
-def forget(tx: Tx, before: datetime) -> int:
-    """Forget ids heard before a time: a replayed request of that age is refused by its date."""
+def forget(tx: Tx, before: datetime, *, limit: int = FORGOTTEN_AT_ONCE) -> int:
+    """Forget some ids heard before a time, and return how many: a replayed request of that age is refused by its
+    date. Nobody who writes waits for a day's worth of them to go."""
     s = schema.seen_activities
-    return tx.execute(delete(s).where(s.c.at < before)).rowcount
+    some = select(s.c.key).where(s.c.at < before).limit(limit)
+    return tx.execute(delete(s).where(s.c.key.in_(some))).rowcount
 
 
 def set_outcome(tx: Tx, activity_uri: str, peer_uri: str, outcome: str) -> None:

@@ -28,7 +28,9 @@ HOST_LIMIT = 8
 LANES = (LANE_ANSWER, LANE_POST, LANE_CHANGE, LANE_BULK)
 _WEIGHTS = {LANE_ANSWER: 8, LANE_POST: 4, LANE_CHANGE: 2, LANE_BULK: 1}
 """What is more urgent goes first, but for the share of a turn that each lane has in any case: nothing starves."""
-_ACCOUNTS_AT_ONCE = 64
+_ACCOUNTS_AT_ONCE = 32
+_SPARE = 8
+"""So many more of an account are looked at than its share, since some of them may not go."""
 _LOOKS = 4
 _PUT_BACK = 5000
 _SOON = timedelta(milliseconds=200)
@@ -61,6 +63,12 @@ Place = Mapping[int, int]
 
 def _unleased(tx: Tx) -> ColumnElement[bool]:
     return or_(_d.c.leased_until.is_(None), _d.c.leased_until < tx.now)
+
+
+def _due(d: Any) -> list[ColumnElement[bool]]:
+    """The same for rows of `d` in a statement that is made once and given `now`, and due as well."""
+    now = bindparam("now", type_=_d.c.due_at.type)
+    return [d.c.due_at <= now, or_(d.c.leased_until.is_(None), d.c.leased_until < now)]
 
 
 def anything_due(tx: Tx, lanes: Sequence[int] = LANES) -> bool:
@@ -122,22 +130,24 @@ def _lanes_due(tx: Tx, lanes: Sequence[int] = LANES) -> list[int]:
     return [lane for lane, due_at in zip(lanes, found, strict=True) if due_at is not None]
 
 
-def _turns(tx: Tx, lane: int, after: int) -> list[int]:
-    """The next accounts, by number, for which something is due in a lane."""
+def _turns(tx: Tx, lane: int, after: int, limit: int) -> list[int]:
+    """The next accounts, by number, for which something is due in a lane; behind the last one the first follows."""
+    found = [row.id for row in tx.execute(_NEXT, {"lane": lane, "after": after, "now": tx.now, "limit": limit})]
+    if after and len(found) < limit:
+        found += [account_id for account_id in _turns(tx, lane, 0, limit - len(found)) if account_id <= after]
+    return found
+
+
+def _next() -> Select[Any]:
     # A loose index scan: a few probes of the index per account, however many rows wait for each.
-    of_lane = (schema.waiting, _d.c.lane == lane)
-    start = select(func.min(_d.c.account_id).label("id")).where(*of_lane, _d.c.account_id > after)
+    of_lane = (schema.waiting, _d.c.lane == bindparam("lane"))
+    start = select(func.min(_d.c.account_id).label("id")).where(*of_lane, _d.c.account_id > bindparam("after"))
     walk = start.cte("walk", recursive=True)
     following = select(func.min(_d.c.account_id)).where(*of_lane, _d.c.account_id > walk.c.id).scalar_subquery()
     walk = walk.union_all(select(following).where(walk.c.id.is_not(None)))
     # The first one, not EXISTS: PostgreSQL would make that a hash of everything that is due.
-    first = (
-        select(func.min(_d.c.due_at))
-        .where(*of_lane, _d.c.account_id == walk.c.id, _d.c.due_at <= tx.now, _unleased(tx))
-        .scalar_subquery()
-    )
-    rows = tx.execute(select(walk.c.id).where(walk.c.id.is_not(None), first.is_not(None)).limit(_ACCOUNTS_AT_ONCE))
-    return [row.id for row in rows]
+    first = select(func.min(_d.c.due_at)).where(*of_lane, _d.c.account_id == walk.c.id, *_due(_d)).scalar_subquery()
+    return select(walk.c.id).where(walk.c.id.is_not(None), first.is_not(None)).limit(bindparam("limit", type_=Integer))
 
 
 def take(
@@ -161,102 +171,132 @@ def take(
     lanes = _lanes_due(tx)
     if not lanes:
         return [], {}
-    claim = _Claim(tx, busy, looks=_LOOKS if thorough else 1)
+    turn = _Turn(tx, busy, lease_seconds, thorough=thorough)
     rooms, place, total = dict(room or {}), dict(after or {}), sum(_WEIGHTS[lane] for lane in lanes)
     for number, lane in enumerate(lanes):
-        before = len(claim.taken)
+        before = len(turn.claimed)
         promised = sum(limit * _WEIGHTS[later] // total for later in lanes[number + 1 :])
-        end = before + min(limit - promised - before, *(rooms.get(which, limit) for which in LANES[: lane + 1]))
-        if end > before:
-            begun = place.get(lane, 0)
-            accounts = _turns(tx, lane, begun) or (_turns(tx, lane, 0) if begun else [])
-            claim.of_lane(lane, accounts, end)
-            place[lane] = accounts[-1] if len(accounts) == _ACCOUNTS_AT_ONCE else 0
+        free = min(limit - promised - before, *(rooms.get(which, limit) for which in LANES[: lane + 1]))
+        if free > 0:
+            at_once = min(free, _ACCOUNTS_AT_ONCE)
+            accounts = _turns(tx, lane, place.get(lane, 0), at_once)
+            turn.of_lane(lane, accounts, free)
+            place[lane] = accounts[-1] if len(accounts) == at_once else 0
         for which in LANES[: lane + 1]:
-            rooms[which] = rooms.get(which, limit) - (len(claim.taken) - before)
-    claim.put_off()
-    return _leased(tx, claim.taken, lease_seconds), place
+            rooms[which] = rooms.get(which, limit) - (len(turn.claimed) - before)
+    turn.put_off_held()
+    taken = hosts.schemes(tx, {row.host for row in turn.claimed})
+    # Whoever claims first sends first: a batch keeps the order in which its rows were written.
+    return [replace(row, taken=taken.get(row.host)) for row in sorted(turn.claimed, key=lambda row: row.id)], place
 
 
-class _Claim:
-    """What one turn picks, and what it finds that cannot go yet."""
+class _Turn:
+    """One turn: look at what is first in the queues, pick what may go, write down what became of all that was seen."""
 
-    def __init__(self, tx: Tx, busy: Mapping[str, int], looks: int) -> None:
+    def __init__(self, tx: Tx, busy: Mapping[str, int], lease_seconds: float, *, thorough: bool) -> None:
         self._tx = tx
-        self._looks = looks
+        self._until = tx.now + timedelta(seconds=lease_seconds)
+        self._thorough = thorough
         self._under_way = dict(busy)
         trouble = hosts.failures(tx, busy)
         self._passed_over = {host for host, count in busy.items() if count >= _room(trouble.get(host))}
         """Hosts that get nothing more in this turn."""
         self._held: dict[str, datetime] = {}
-        self._blocked: dict[datetime, list[int]] = {}
-        self._seen: set[int] = set()
         self._spent: Counter[str] = Counter()
         """Requests to hosts that count them."""
-        self._picked: Counter[tuple[int, int]] = Counter()
+        self._blocked: dict[int, datetime] = {}
         self._pointless: list[int] = []
-        self.taken: list[int] = []
+        self.claimed: list[Claimed] = []
 
-    def of_lane(self, lane: int, accounts: Sequence[int], end: int) -> None:
-        """Pick from the accounts' deliveries in a lane, while fewer than `end` are taken: an equal share for each,
-        then once more for those who had as much, of what the others left."""
-        hungry = list(accounts)
-        for _ in range(2):
-            if not hungry or len(self.taken) >= end:
+    def of_lane(self, lane: int, hungry: Sequence[int], free: int) -> None:
+        """Claim up to `free` of what is due for these accounts in a lane. What was seen is leased, ended, put off, or
+        of a host that gets nothing more: the next look sees what stands behind it."""
+        for _ in range(_LOOKS if self._thorough else 1):
+            if not hungry or free <= 0:
                 break
-            share = max(1, (end - len(self.taken)) // len(hungry))
-            hungry = [account_id for account_id in hungry if self._of_account(account_id, lane, end, share) >= share]
+            each = free // len(hungry) + _SPARE
+            queues = self._look(lane, hungry, each)
+            picked = self._pick(list(queues.values()), free)
+            self._write_down(picked)
+            free -= len(picked)
+            hungry = [account_id for account_id in hungry if len(queues[account_id]) == each]
 
-    def _of_account(self, account_id: int, lane: int, end: int, share: int) -> int:
-        before = len(self.taken)
-        end, known = min(end, before + share), self._picked[account_id, lane]
-        # Again, past the hosts that turned out to stand in the way, and what turned out to be pointless.
-        for _ in range(self._looks):
-            passed_over = len(self._passed_over)
-            hidden = self._passed_over if self._looks > 1 else frozenset()
-            rows = _candidates(self._tx, account_id, lane, hidden, known + 2 * share + 16)
-            for row in rows:
-                if len(self.taken) < end:
-                    self._look_at(row)
-            ended = superseding.end(self._tx, self._pointless)
-            self._pointless.clear()
-            if len(self.taken) >= end or (len(self._passed_over) == passed_over and not ended):
-                break
-        picked = len(self.taken) - before
-        self._picked[account_id, lane] += picked
+    def _look(self, lane: int, accounts: Sequence[int], each: int) -> dict[int, list[Any]]:
+        """{account: the first of what is due for it in a lane, `each` at most}; on PostgreSQL they are locked, and what
+        another worker has locked is not among them."""
+        hidden = sorted(self._passed_over) if self._thorough else []
+        given = {"accounts": accounts, "lane": lane, "now": self._tx.now, "hidden": hidden, "each": each}
+        queues: dict[int, list[Any]] = {account_id: [] for account_id in accounts}
+        for row in self._tx.execute(_firsts(self._tx.connection.dialect.name), given):
+            queues[row.account_id].append(row)
+        return queues
+
+    def _pick(self, queues: Sequence[Sequence[Any]], free: int) -> list[Any]:
+        """One of each queue after the other, again and again: equal shares, and what some leave is for the others."""
+        picked: list[Any] = []
+        hungry = [iter(queue) for queue in queues]
+        while hungry:
+            for queue in list(hungry):
+                if len(picked) >= free:
+                    return picked
+                row = next((row for row in queue if self._may_go(row)), None)
+                if row is not None:
+                    picked.append(row)
+                else:
+                    hungry.remove(queue)
         return picked
 
-    def _look_at(self, row: Any) -> None:
-        if row.id in self._seen or (row.host in self._passed_over and row.replaced_by is None):
-            return
-        self._seen.add(row.id)
-        memory = hosts.memory_of(row)
+    def _may_go(self, row: Any) -> bool:
         if row.replaced_by is not None:
             self._pointless.append(row.id)
-        elif (rest_until := host_rules.standing(memory, self._tx.now).until) is not None:
+            return False
+        if row.host in self._passed_over:
+            return False
+        memory = hosts.memory_of(row)
+        if (rest_until := host_rules.standing(memory, self._tx.now).until) is not None:
             self._held[row.host] = rest_until
             self._passed_over.add(row.host)
-        elif row.blocked_until is not None:
-            self._blocked.setdefault(max(row.blocked_until, self._tx.now + _SOON), []).append(row.id)
-        elif row.held_until is not None and not hosts.begin_probe(self._tx, row.host):
+            return False
+        if row.blocked_until is not None:
+            self._blocked[row.id] = max(row.blocked_until, self._tx.now + _SOON)
+            return False
+        if row.held_until is not None and not hosts.begin_probe(self._tx, row.host):
             # Another worker looks at this moment whether it is back.
             self._passed_over.add(row.host)
-        else:
-            self.taken.append(row.id)
-            count = self._under_way[row.host] = self._under_way.get(row.host, 0) + 1
-            left = host_rules.left_of_quota(memory, self._tx.now)
-            if left is not None:
-                self._spent[row.host] += 1
-                left -= self._spent[row.host]
-            if count >= _room(row.failures, left) or left == 0:
-                self._passed_over.add(row.host)
+            return False
+        count = self._under_way[row.host] = self._under_way.get(row.host, 0) + 1
+        left = host_rules.left_of_quota(memory, self._tx.now)
+        if left is not None:
+            self._spent[row.host] += 1
+            left -= self._spent[row.host]
+        if count >= _room(row.failures, left) or left == 0:
+            self._passed_over.add(row.host)
+        return True
 
-    def put_off(self) -> None:
-        """Write down when what could not go is looked at again, and what was spent of quotas."""
+    def _write_down(self, picked: Sequence[Any]) -> None:
+        superseding.end(self._tx, self._pointless)
+        if self._blocked:
+            self._tx.execute(_PUT_OFF, [{"row": row, "again": at} for row, at in self._blocked.items()])
+        self._pointless.clear()
+        self._blocked.clear()
+        if not picked:
+            return
+        leased = self._tx.execute(_LEASE, {"rows": [row.id for row in picked], "until": self._until})
+        seen = {row.id: row for row in picked}
+        for lease in leased:
+            row = seen[lease.id]
+            self.claimed.append(
+                Claimed(
+                    id=row.id, lease=lease.lease, activity_id=row.activity_id, account_id=row.account_id,
+                    inbox=row.inbox, host=row.host, attempts=lease.attempts, created_at=row.created_at, kind=row.kind,
+                    taken=None, status=lease.status, lane=row.lane, post_id=row.post_id,
+                )
+            )  # fmt: skip
+
+    def put_off_held(self) -> None:
+        """Write down when what is held back is looked at again, and what was spent of quotas."""
         for counting, requests in self._spent.items():
             hosts.spend(self._tx, counting, requests)
-        for due_at, ids in self._blocked.items():
-            self._tx.execute(update(_d).where(_d.c.id.in_(ids)).values(due_at=due_at))
         left = _PUT_BACK
         for host, until in self._held.items():
             rows = (
@@ -272,78 +312,48 @@ def _room(failures_in_a_row: int | None, left: int | None = None) -> int:
     return 1 if failures_in_a_row or (left is not None and left < host_rules.FEW_LEFT) else HOST_LIMIT
 
 
-def _candidates(tx: Tx, account_id: int, lane: int, passed_over: Set[str], limit: int) -> Sequence[Any]:
-    earlier = _d.alias("earlier")
+@cache
+def _firsts(dialect: str) -> Select[Any]:
+    account, head, earlier = schema.accounts, _d.alias("head"), _d.alias("earlier")
+    firsts = (
+        select(*(head.c[name] for name in _NEEDED))
+        .where(
+            head.c.state == _WAITING,
+            head.c.account_id == account.c.id,
+            head.c.lane == bindparam("lane"),
+            *_due(head),
+            head.c.host.not_in(bindparam("hidden", expanding=True)),
+        )
+        .order_by(head.c.due_at)
+        .limit(bindparam("each", type_=Integer))
+    )
+    # Once per account, by a probe of the index each; SQLite knows no LATERAL, and no locks on rows.
+    if dialect == "postgresql":
+        due: Any = firsts.with_for_update(skip_locked=True).lateral("due")
+        joined = account.join(due, true())
+    else:
+        due = _d.alias("due")
+        joined = account.join(due, due.c.id.in_(firsts.with_only_columns(head.c.id)))
     # In order per object: a Delete waits until the Create before it has ended at that inbox.
     blocked_until = (
         select(func.max(earlier.c.due_at))
         .where(
-            earlier.c.order_key == _d.c.order_key,
-            earlier.c.inbox == _d.c.inbox,
-            earlier.c.id < _d.c.id,
-            earlier.c.state == literal_column("'waiting'"),
+            earlier.c.order_key == due.c.order_key,
+            earlier.c.inbox == due.c.inbox,
+            earlier.c.id < due.c.id,
+            earlier.c.state == _WAITING,
         )
         .scalar_subquery()
     )
-    query: Select[Any] = (
+    return (
         select(
-            _d.c.id, _d.c.host, *hosts.MEMORY,
-            blocked_until.label("blocked_until"), _a.c.replaced_by,
+            *(due.c[name] for name in _NEEDED),
+            *hosts.MEMORY, blocked_until.label("blocked_until"), _a.c.kind, _a.c.replaced_by,
         )
-        .select_from(_d.join(_a, _a.c.id == _d.c.activity_id).outerjoin(_h, _h.c.host == _d.c.host))
-        .where(
-            schema.waiting,
-            _d.c.account_id == account_id,
-            _d.c.lane == lane,
-            _d.c.due_at <= tx.now,
-            _d.c.host.not_in(sorted(passed_over)) if passed_over else true(),
-            _unleased(tx),
-        )
-        .order_by(_d.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=_d)
+        .select_from(joined.join(_a, _a.c.id == due.c.activity_id).outerjoin(_h, _h.c.host == due.c.host))
+        .where(account.c.id.in_(bindparam("accounts", expanding=True)))
+        .order_by(due.c.due_at)
     )  # fmt: skip
-    return tx.execute(query).all()
-
-
-def _leased(tx: Tx, ids: Sequence[int], lease_seconds: float) -> list[Claimed]:
-    if not ids:
-        return []
-    leased = tx.execute(
-        update(_d)
-        .where(_d.c.id.in_(ids))
-        .values(leased_until=tx.now + timedelta(seconds=lease_seconds), lease=_d.c.lease + 1)
-        .returning(
-            _d.c.id, _d.c.lease, _d.c.activity_id, _d.c.account_id, _d.c.inbox, _d.c.host, _d.c.attempts,
-            _d.c.created_at, _d.c.status, _d.c.lane, _d.c.post_id,
-        )
-    ).all()  # fmt: skip
-    kinds = _kinds(tx, {row.activity_id for row in leased})
-    schemes = hosts.schemes(tx, {row.host for row in leased})
-    claimed = [
-        Claimed(
-            id=row.id,
-            lease=row.lease,
-            activity_id=row.activity_id,
-            account_id=row.account_id,
-            inbox=row.inbox,
-            host=row.host,
-            attempts=row.attempts,
-            created_at=row.created_at,
-            kind=kinds[row.activity_id],
-            taken=schemes.get(row.host),
-            status=row.status,
-            lane=row.lane,
-            post_id=row.post_id,
-        )
-        for row in leased
-    ]
-    # Whoever claims first sends first: a batch keeps the order in which its rows were written.
-    return sorted(claimed, key=lambda row: row.id)
-
-
-def _kinds(tx: Tx, ids: set[int]) -> dict[int, str]:
-    return {row.id: row.kind for row in tx.execute(select(_a.c.id, _a.c.kind).where(_a.c.id.in_(ids)))}
 
 
 def extend(tx: Tx, held: Sequence[tuple[int, int]], lease_seconds: float) -> None:
