@@ -411,7 +411,7 @@ def test_nothing_goes_again_to_a_suspended_server_but_a_last_word(store: Store, 
         settle(store, claimed, "given_up", reason="x")
     since = clock.now - timedelta(days=1)
     entry = blocks.Entry("domain", "a.example", "suspend")
-    store.transact_now(blocks.put, blocks.of_owner(alice), [entry], account_id=alice)
+    store.transact_now(blocks.put, blocks.owner(alice), [entry], account_id=alice)
     assert store.transact_now(board.replay, "a.example", since=since, refused_too=True)[0] == 2
     assert {row.activity_id for row in rows(store, state="waiting")} == {last_word.id, bobs.id}
 

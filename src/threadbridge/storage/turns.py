@@ -8,12 +8,13 @@ rather than looked at again and again, so that a turn costs the same whatever wa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, or_, select, true, update
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, literal_column, or_, select, true, update
 
 from threadbridge.domain import hosts as host_rules
 from threadbridge.storage import hosts, schema, superseding
@@ -34,6 +35,10 @@ _SPARE = 8
 _LOOKS = 4
 _PUT_BACK = 5000
 _SOON = timedelta(milliseconds=200)
+_WAITING = literal_column("'waiting'")
+_NEEDED = (
+    "id", "activity_id", "account_id", "inbox", "host", "order_key", "created_at", "lane", "post_id", "due_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,19 @@ def _next() -> Select[Any]:
     walk = walk.union_all(select(following).where(walk.c.id.is_not(None)))
     # The first one, not EXISTS: PostgreSQL would make that a hash of everything that is due.
     first = select(func.min(_d.c.due_at)).where(*of_lane, _d.c.account_id == walk.c.id, *_due(_d)).scalar_subquery()
-    return select(walk.c.id).where(walk.c.id.is_not(None), first.is_not(None)).limit(bindparam("limit", type_=Integer))
+    return (
+        select(walk.c.id).where(walk.c.id.is_not(None), first.is_not(None)).limit(bindparam("limit", type_=Integer))
+    )
+
+
+_NEXT = _next()
+_LEASE = (
+    update(_d)
+    .where(_d.c.id.in_(bindparam("rows", expanding=True)))
+    .values(leased_until=bindparam("until"), lease=_d.c.lease + 1)
+    .returning(_d.c.id, _d.c.lease, _d.c.attempts, _d.c.status)
+)
+_PUT_OFF = update(_d).where(_d.c.id == bindparam("row")).values(due_at=bindparam("again"))
 
 
 def take(
@@ -191,7 +208,7 @@ def take(
 
 
 class _Turn:
-    """One turn: look at what is first in the queues, pick what may go, write down what became of all that was seen."""
+    """One turn: look at the first of each queue, pick what may go, write down what became of all that was seen."""
 
     def __init__(self, tx: Tx, busy: Mapping[str, int], lease_seconds: float, *, thorough: bool) -> None:
         self._tx = tx
@@ -222,9 +239,9 @@ class _Turn:
             hungry = [account_id for account_id in hungry if len(queues[account_id]) == each]
 
     def _look(self, lane: int, accounts: Sequence[int], each: int) -> dict[int, list[Any]]:
-        """{account: the first of what is due for it in a lane, `each` at most}; on PostgreSQL they are locked, and what
-        another worker has locked is not among them."""
-        hidden = sorted(self._passed_over) if self._thorough else []
+        """{account: the first of what is due for it in a lane, `each` at most}. On PostgreSQL they are locked, and
+        none of them is locked by another worker."""
+        hidden = ["", *sorted(self._passed_over)] if self._thorough else [""]
         given = {"accounts": accounts, "lane": lane, "now": self._tx.now, "hidden": hidden, "each": each}
         queues: dict[int, list[Any]] = {account_id: [] for account_id in accounts}
         for row in self._tx.execute(_firsts(self._tx.connection.dialect.name), given):
