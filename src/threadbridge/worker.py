@@ -540,9 +540,10 @@ async def _prune(services: Services, job: Job, stopping: Stopping) -> None:
     rolled: int | None = 0
     while rolled is not None and not stopping():
         rolled = await services.store.transact(rollups.step, rolled)
-    for forget in (seen.forget, decisions.forget):
-        while not stopping() and await services.store.transact(forget, before):
-            pass
+    while not stopping() and await services.store.transact(seen.forget, before) > 0:
+        pass
+    while not stopping() and await services.store.transact(decisions.forget, before) > 0:
+        pass
     await services.store.transact(_forget, job)
 
 

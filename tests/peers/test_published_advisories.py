@@ -33,9 +33,10 @@ from starlette.routing import Route
 from tests.rig import AS, Bridge, Served, Stranger, a_key, eventually, free_socket, running_bridge
 from tests.stories.crowd import retract
 from tests.stories.raw_http import talk
+from tests.stories.test_a_server_that_does_not_answer_is_waited_for import a_port, asking, neighbour, says
 
 from threadbridge.activitypub import document, incoming, text
-from threadbridge.errors import Invalid
+from threadbridge.errors import BadAnswer, Invalid
 from threadbridge.net.guard import is_public
 from threadbridge.storage import schema
 from threadbridge.web import senders
@@ -655,11 +656,24 @@ def test_cve_2023_3706_and_3707_and_hollo_0_7_what_is_not_public_has_no_address(
         assert "A draft by mistake" not in scene.bridge.get(path, accept="*/*").text, path
 
 
-def test_cve_2026_62857_nobody_is_asked_for_nodeinfo() -> None:
-    """Its second address was the hole. We say it, and read nobody's."""
-    for path in (ROOT / "src").rglob("*.py"):
-        if path.parent.name in ("net", "federation", "delivery", "bridge", "media", "sources", "incoming"):
-            assert "nodeinfo" not in path.read_text().casefold(), path
+def test_cve_2026_62857_the_second_address_of_nodeinfo_leads_nowhere_else(scene: Scene) -> None:
+    """Fedify fetched it unguarded, and took `data:`."""
+    port = a_port()
+    base, loop = f"http://127.0.0.1:{port}", scene.bridge.loop
+    before = len(scene.victim.fetched)
+    second = (
+        'data:application/json,{"software":{"name":"x","version":"1"}}', "file:///etc/passwd", "gopher://127.0.0.1/",
+        f"{scene.victim.base}/nodeinfo/2.0", f"//{urlsplit(scene.victim.base).netloc}/nodeinfo/2.0",
+        "http://[::1]/nodeinfo/2.0", "http://169.254.169.254/latest/meta-data", f"http://127.0.0.1:{port}@[::1]/", "",
+    )  # fmt: skip
+    for place in second:
+        with neighbour(loop, port, says("", place=place)) as there, asking(loop) as remote:
+            with pytest.raises(BadAnswer):
+                loop.run(remote.software(base))
+            assert there.asked in (["/.well-known/nodeinfo"], ["/.well-known/nodeinfo"] * 2), place
+    with neighbour(loop, port, says(base)), asking(loop) as remote:
+        assert loop.run(remote.software(base)).name == "mastodon"
+    assert len(scene.victim.fetched) == before
 
 
 def test_cve_2023_42452_and_cve_2023_5057_names_are_text(scene: Scene, uploads: Uploads) -> None:
@@ -697,9 +711,9 @@ def test_ghsa_gg8q_fields_at_their_limit_over_it_and_ten_times(scene: Scene, upl
     }  # fmt: skip
     p = schema.peers
     lengths = select(func.max(func.length(p.c.name)), func.max(func.length(p.c.handle)))
-    name, handle = scene.bridge.ground.store.read_now(lambda tx: tx.execute(lengths).one())
-    assert name == 2_048
-    assert handle <= 200 + len("@127.0.0.1:65535")
+    longest = scene.bridge.ground.store.read_now(lambda tx: list(tx.execute(lengths).one()))
+    assert longest[0] == 2_048
+    assert longest[1] <= 200 + len("@127.0.0.1:65535")
 
 
 def test_ghsa_rwcw_members_of_a_wrong_kind_are_dropped(scene: Scene, uploads: Uploads) -> None:

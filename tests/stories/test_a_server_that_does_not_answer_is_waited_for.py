@@ -200,11 +200,13 @@ def test_before_somebody_is_parked_who_was_not_tried_for_days_they_are_asked(
             tended(store, loop, remote)
             assert there.asked == ["/.well-known/nodeinfo"]
             assert host(store, name).parked_at is None
+            assert [row.state for row in rows(store)] == ["waiting"], "nobody had tried for eight days"
         with neighbour(loop, port, {"/.well-known/nodeinfo": 502}):
             clock.forward(days=1)
             tended(store, loop, remote)
         assert host(store, name).parked_at == clock.now
         assert host(store, name).last_trouble.endswith("answered 502")
+        assert [row.state for row in rows(store)] == ["given_up"]
 
 
 @pytest.mark.parametrize(

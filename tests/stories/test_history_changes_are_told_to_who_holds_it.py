@@ -48,6 +48,15 @@ def test_who_holds_a_copy_hears_of_the_edit(bridge: Bridge, stranger: Stranger, 
     eventually(lambda: bridge.count("deliveries", state="delivered") == 1)
 
 
+def test_followers_hear_of_the_edit_of_what_is_pinned(bridge: Bridge, stranger: Stranger) -> None:
+    account = bridge.account()
+    pinned = bridge.post(account)
+    bridge.ground.store.transact_now(posts.pin, account.id, int(pinned.rsplit("/", 1)[1]))
+    stranger.post(f"{bridge.base}/ap/inbox", stranger.activity("Follow", bridge.ground.ids.actor(account.id)))
+    edit(bridge, account, pinned)
+    assert eventually(lambda: stranger.of_kind("Update"))[0]["object"]["id"] == pinned
+
+
 def test_followers_who_never_had_it_hear_nothing(bridge: Bridge, stranger: Stranger) -> None:
     account = bridge.account()
     first, second = bridge.post(account), bridge.post(account)

@@ -7,6 +7,10 @@ from functools import partial
 import pytest
 from tests.rig import Bridge, Stranger, eventually
 
+from threadbridge.domain.people import Peer
+from threadbridge.storage import peers, reactions
+from threadbridge.storage.store import Tx
+
 
 @pytest.mark.parametrize(("kind", "collection"), [("Like", "likes"), ("EmojiReact", "likes"), ("Announce", "shares")])
 def test_a_reaction_is_counted_once_and_undone(
@@ -43,17 +47,52 @@ def test_somebody_else_cannot_undo_a_like(bridge: Bridge, stranger: Stranger) ->
     assert bridge.count("reactions", undone_at=None) == 1
 
 
-def test_likes_and_shares_have_a_page_that_names_nobody(bridge: Bridge, stranger: Stranger) -> None:
+def test_likes_and_shares_are_listed_by_their_activities(bridge: Bridge, stranger: Stranger) -> None:
     post = bridge.post(bridge.account())
     for kind, name in (("Like", "likes"), ("Announce", "shares")):
-        assert stranger.post(f"{bridge.base}/ap/inbox", stranger.activity(kind, post)).status_code == 202
+        said = stranger.activity(kind, post)
+        assert stranger.post(f"{bridge.base}/ap/inbox", said).status_code == 202
         eventually(partial(_counted, bridge, f"{post}/{name}"))
         whole = bridge.get(f"{post}/{name}").json()
-        assert (whole["type"], whole["first"]) == ("Collection", f"{post}/{name}?page=1")
-        page = bridge.get(whole["first"]).json()
-        assert (page["id"], page["type"], page["partOf"]) == (whole["first"], "CollectionPage", whole["id"])
-        assert (page["totalItems"], page["items"]) == (1, [])
-        assert stranger.base not in bridge.get(whole["first"]).text
+        assert (whole["id"], whole["type"], whole["totalItems"]) == (f"{post}/{name}", "Collection", 1)
+        page = whole["first"]
+        assert (page["type"], page["partOf"], page["items"]) == ("CollectionPage", whole["id"], [said["id"]])
+        assert bridge.get(page["id"]).json()["items"] == [said["id"]]
+        assert bridge.get(f"{post}/{name}?page=true&after=x").status_code == 400
+        undone = stranger.activity("Undo", said)
+        assert stranger.post(f"{bridge.base}/ap/inbox", undone).status_code == 202
+        eventually(partial(_is_empty, bridge, f"{post}/{name}"))
+        assert bridge.get(f"{post}/{name}").json()["first"]["items"] == []
+
+
+def test_many_likes_have_pages(bridge: Bridge, stranger: Stranger) -> None:
+    account = bridge.account()
+    post = bridge.post(account)
+    number = int(post.rpartition("/")[2])
+    people = [f"{stranger.base}/users/p{n}" for n in range(45)]
+
+    def like(tx: Tx) -> None:
+        for uri in people:
+            peers.save(
+                tx,
+                Peer(uri, f"{uri}/inbox", None, "p@server.example", "P", None, f"{uri}#main-key", "pem"),
+                "server.example",
+            )
+            reactions.react(tx, account.id, number, uri, "like", f"{uri}/like", person=uri)
+        # A second emoji of the same person counts, and is listed, once.
+        reactions.react(tx, account.id, number, people[0], "like", f"{people[0]}/again", emoji="🎉", person=people[0])
+
+    bridge.ground.store.transact_now(like)
+    page = bridge.get(f"{post}/likes").json()["first"]
+    found = list(page["items"])
+    while "next" in page:
+        page = bridge.get(page["next"]).json()
+        found += page["items"]
+    assert found == [f"{uri}/like" for uri in people]
+
+
+def _is_empty(bridge: Bridge, collection: str) -> bool:
+    return not _counted(bridge, collection)
 
 
 def _counted(bridge: Bridge, collection: str) -> bool:

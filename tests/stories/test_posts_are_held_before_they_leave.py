@@ -136,6 +136,15 @@ def test_pauses_and_deletions_keep_what_is_held(here: Place) -> None:
     post = eventually(lambda: here.held(before))
     assert post.silent, "followers are not sent what was held over a pause"
     assert here.said("Create") == 0
+    meanwhile = here.threads.post("before the deletion that was taken back")
+    eventually(lambda: waiting(here))
+    here.bridge.ground.store.transact_now(farewell.ask, account, "test")
+    let_go(here)
+    eventually(lambda: not here.bridge.count("jobs", kind="share"))
+    past_this_second()
+    here.bridge.ground.store.transact_now(farewell.take_back, account, "test")
+    assert eventually(lambda: here.held(meanwhile)).silent
+    assert here.said("Create") == 0
     here.threads.post("never")
     eventually(lambda: waiting(here))
     here.bridge.ground.store.transact_now(farewell.ask, account, "test", timedelta(0))

@@ -56,7 +56,8 @@ def guarded(bridge: Bridge) -> list[str]:
 
 
 def test_nothing_of_an_account_is_read_unsigned(bridge: Bridge) -> None:
-    for path in guarded(bridge):
+    paths, before = guarded(bridge), bridge.everything()
+    for path in paths:
         answer = bridge.get(path)
         if answer.status_code == 200:
             # Only the stub of the actor.
@@ -68,6 +69,7 @@ def test_nothing_of_an_account_is_read_unsigned(bridge: Bridge) -> None:
         assert answer.headers["accept-signature"] == 'sig1=("@method" "@target-uri");created'
         assert 'headers="(request-target) host date"' in answer.headers["www-authenticate"]
         assert answer.headers["cache-control"] == "no-store"
+    assert bridge.everything() == before
 
 
 def test_a_signed_request_reads_everything_and_nobody_reads_over_its_shoulder(
@@ -157,6 +159,8 @@ def test_blocked_servers_and_people_do_not_read(bridge: Bridge, stranger: Strang
     assert read(friend, uri).status_code == 200
     assert read(stranger, uri).status_code == 403
     served.stop()
+    # Who only reads, or may not, is in no database.
+    assert bridge.count("peers") == bridge.count("seen_activities") == 0
 
 
 def test_a_query_may_be_signed_or_left_out(bridge: Bridge, stranger: Stranger) -> None:

@@ -546,6 +546,25 @@ def test_only_what_the_limited_do_is_kept_back(here: Hearing, monkeypatch: pytes
     assert kept == [bob.uri]
 
 
+def test_what_nobody_sent_is_for_the_verb_that_is_named(here: Hearing) -> None:
+    """And whoever had an effect stays known, whatever it was."""
+    bob, eve = person(), person()
+    for peer, reason in ((bob, None), (eve, fresh("of no use "))):
+        note = note_of(peer)
+        found: list[str] = []
+
+        def verb(tx: Tx, activity: incoming.Create, heard: Heard, to: list[str] = found, said: Any = reason) -> Any:
+            to.append(activity.object_id)
+            return said
+
+        outcome = here.store.transact_now(inbox.receive_fetched, created(peer, note), Heard(IDS, peer, note), verb)
+        assert outcome == (Done() if reason is None else Dropped(reason))
+        assert found == [note.uri]
+        assert here.rows("replies", uri=note.uri) == []
+    assert [row.uri for row in here.rows("peers", uri=bob.uri)] == [bob.uri]
+    assert here.rows("peers", uri=eve.uri) == []
+
+
 def test_who_may_answer_is_asked_once_a_post_arrives(here: Hearing) -> None:
     account = here.account()
     _, uri = here.post(account)

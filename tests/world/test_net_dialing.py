@@ -117,6 +117,37 @@ def test_what_is_kept_open_and_how_much_an_answer_may_say_before_its_body_is_bou
     run(main())
 
 
+def test_both_engines_keep_connections_for_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialing, "_KEPT_ALIVE", 7.5)
+
+    async def main() -> None:
+        tls = ssl.create_default_context()
+        assert vars(dialing.document_pool(guard(), tls, 40))["_keepalive_expiry"] == 7.5
+        async with delivery_session(guard(), tls, 7, 3) as session:
+            assert vars(session.connector)["_keepalive_timeout"] == 7.5
+
+    run(main())
+
+
+def test_what_an_engine_says_of_a_socket_reaches_it() -> None:
+    async def main() -> None:
+        here = guard("127.0.0.0/8", lookup=lambda host, port: ["127.0.0.1"])
+        async with Loopback(lambda asked: reply()) as server:
+            for wanted in (0, 1):
+                options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, wanted)]
+                stream = await dialing._GuardedDialer(here).connect_tcp(
+                    "a.example", server.port, socket_options=options
+                )
+                made = stream.get_extra_info("socket")
+                assert bool(made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is bool(wanted)
+                await stream.aclose()
+        # A port that is not said stays open (what aiohttp expects of a resolver).
+        (found,) = await dialing._GuardedResolver(here).resolve("a.example")
+        assert found["port"] == 0
+
+    run(main())
+
+
 def test_who_waits_between_two_tries_waits() -> None:
     async def main() -> float:
         began = asyncio.get_running_loop().time()

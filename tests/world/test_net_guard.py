@@ -530,6 +530,19 @@ def test_without_another_the_systems_resolver_is_asked() -> None:
         run(Guard((ip_network("127.0.0.0/8"),)).resolve("a" * 64, 80))
 
 
+def test_the_system_is_asked_for_addresses_to_speak_tcp_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each would come once for every kind of socket."""
+    asked: list[object] = []
+
+    def answer(host: str, port: int, **kind: int) -> list[object]:
+        asked.append((host, port, kind))
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("1.1.1.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    assert run(Guard().resolve("a.example", 443)) == [IPv4Address("1.1.1.1")]
+    assert asked == [("a.example", 443, {"type": socket.SOCK_STREAM, "proto": socket.IPPROTO_TCP})]
+
+
 def test_a_name_that_the_system_does_not_know_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

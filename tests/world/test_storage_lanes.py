@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from tests.world.deliverable import Clock, account, address, fail, post, rows, said, settle, take
 
 from threadbridge.delivery import fanout
@@ -90,6 +90,31 @@ def test_answers_of_a_late_account_do_not_wait_for_the_bulk_of_hundreds_before_i
     first = take(store, limit=20)
     assert last in {row.account_id for row in first}
     assert {row.lane for row in first} == {LANE_ANSWER, LANE_BULK}
+
+
+def test_more_accounts_than_a_turn_has_room_for_come_one_after_the_other(store: Store) -> None:
+    numbers = [account(store, f"a{number:02}") for number in range(18)]
+    for number in numbers:
+        address(store, said(store, number), *(f"h{n}.example" for n in range(8)))
+    place: turns.Place = {}
+    came: list[int] = []
+    for _ in range(6):
+        taken, place = store.transact_now(turns.take, busy={}, limit=6, lease_seconds=60, after=place)
+        came += [row.account_id for row in taken]
+    # Nobody twice before everybody had a turn, and behind the last one the first follows.
+    assert sorted(came[:18]) == sorted(came[18:]) == numbers
+
+
+def test_a_turn_is_few_statements_however_many_accounts_have_something_due(store: Store) -> None:
+    for number in range(30):
+        here = account(store, f"a{number:02}")
+        for lane in (LANE_POST, LANE_BULK):
+            address(store, said(store, here, str(lane)), *(f"h{number}-{n}.example" for n in range(3)), lane=lane)
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _d, said, *_: asked.append(said))
+    assert len(take(store, limit=96)) == 96
+    # Which lanes, and for each lane who, what, and (at most twice) the leases; the signatures that hosts take.
+    assert len([said for said in asked if "deliveries" in said or "hosts" in said]) <= 12
 
 
 def test_places_kept_free_stay_free(store: Store) -> None:

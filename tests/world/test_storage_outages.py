@@ -119,15 +119,15 @@ def test_what_a_host_has_refused_is_not_hastened_by_its_return(
 def test_who_only_refuses_has_taken_nothing(store: Store, clock: Clock) -> None:
     alice = account(store)
     address(store, said(store, alice), "a.example")
-    settle(store, *take(store), "refused", status=403, reason="not welcome")
+    settle(store, take(store)[0], "refused", status=403, reason="not welcome")
     assert (host(store).last_delivered_at, state(store)) == (None, "closed")
     address(store, said(store, alice), "a.example")
-    settle(store, *take(store))
+    settle(store, take(store)[0])
     taken = clock.now
     clock.forward(hours=1)
     address(store, said(store, alice), "a.example")
-    fail(store, *take(store), clock.now)
-    settle(store, *take(store), "refused", status=403, reason="not welcome")
+    fail(store, take(store)[0], clock.now)
+    settle(store, take(store)[0], "refused", status=403, reason="not welcome")
     assert (host(store).last_delivered_at, host(store).failing_since) == (taken, None)
 
 

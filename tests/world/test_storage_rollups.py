@@ -173,6 +173,27 @@ def test_what_a_deleted_post_said_goes_with_the_details(store: Store, clock: Clo
     assert emptied.digest == hashlib.sha256(b'{"content":"secret","type":"Note"}').hexdigest()
 
 
+@pytest.mark.parametrize(("phase", "kept"), [("telling", 1), ("keeping", 1), ("erasing", 0), ("done", 0)])
+def test_whom_a_deleted_account_spoke_to_is_forgotten_with_it(
+    store: Store, clock: Clock, phase: str, kept: int
+) -> None:
+    alice = account(store)
+    number = post(store, alice)
+    create = said(store, alice, post_id=number)
+    address(store, create, "a.example")
+    store.transact_now(ledger.mark_fanned_out, create.id)
+    settle(store, take(store)[0])
+    gone = schema.farewells.insert().values(
+        account_id=alice, asked_at=clock.now, asked_by="test", due_at=clock.now, state_before="active", phase=phase
+    )
+    store.transact_now(Tx.execute, gone)
+    clock.forward(days=31)
+    roll_up(store)
+    assert rows(store) == []
+    assert store.read_now(ledger.totals) == {"delivered": 1}
+    assert [len(rows(store, name)) for name in ("account_holders", "post_holders", "inboxes")] == [kept] * 3
+
+
 def test_a_delivery_that_is_rolled_up_takes_a_fraction_of_its_room(tmp_path: Path, clock: Clock) -> None:
     """Bytes per delivered row on SQLite: printed with -s, bounded here."""
     file = tmp_path / "growth.sqlite3"

@@ -24,6 +24,5 @@ def resume(tx: Tx, account_id: int, cause: str) -> bool:
     if not accounts.set_state(tx, account_id, AccountState.ACTIVE, cause):
         return False
     connections.speak_from_now(tx, account_id)
-    if held.next_due(tx, account_id) is not None:
-        held.ask(tx, account_id, tx.now)
+    held.go_on(tx, account_id)
     return True

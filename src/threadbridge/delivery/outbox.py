@@ -141,11 +141,12 @@ def answer(tx: Tx, account_id: int, document: Document, inbox: str, *, about: st
 
 
 def _change(tx: Tx, ids: Ids, post: Post, said: Document, kind: str = "Update") -> None:
-    held = not post.silent or bool(peers.conversers(tx, post.id))
+    # The followers' servers have read what is pinned, also where it is history.
+    history = post.silent and not posts.is_pinned(tx, post.id)
+    held = not history or bool(peers.conversers(tx, post.id))
     if post.announced_uri is None and held:
         said = outgoing.with_context(said)
-        place = "holders" if post.silent else "followers"
-        thread, history = _thread(ids, post), post.silent
+        place, thread = "holders" if history else "followers", _thread(ids, post)
         _say(tx, post.account_id, said, order_key=thread, post_id=post.id, kind=kind, first=place, bulk=history)
 
 

@@ -84,13 +84,29 @@ def _settle_probe(tx: Tx, host: str, found: Found) -> None:
 async def tend(store: Store, remote: Peers, job: Job, stopping: Callable[[], bool]) -> None:
     """See to a host in trouble; settles the job, which is there for as long as the trouble."""
     host = str(job.arguments["host"])
-    while not stopping() and await store.transact(outages.expire, host):
-        pass
+    if not await store.read(_nobody_knows, host):
+        await _expire(store, host, stopping)
     wanted = await store.transact(_decide, job, host)
     if wanted == "nothing":
         return
     found = await look(store, remote, host)
+    if not found.there:
+        await _expire(store, host, stopping)
     await store.transact(_settle_look, job, host, found, wanted == "before parking")
+
+
+async def _expire(store: Store, host: str, stopping: Callable[[], bool]) -> None:
+    while not stopping() and await store.transact(outages.expire, host):
+        pass
+
+
+def _nobody_knows(tx: Tx, host: str) -> bool:
+    """Whether a host would be parked, and was not tried for a day or more (we were away ourselves, or the brake was
+    on): then nothing ends before it was asked."""
+    row = hosts.memory_row(tx, host)
+    if row is None or not rules.is_to_be_parked(hosts.memory_of(row), tx.now):
+        return False
+    return row.last_failed_at is None or row.last_failed_at <= tx.now - rules.LOOK_DAILY
 
 
 def _decide(tx: Tx, job: Job, host: str) -> str:
@@ -106,9 +122,7 @@ def _decide(tx: Tx, job: Job, host: str) -> str:
         park_at = (row.failing_since or tx.now) + rules.HELD_FOR
         jobs.again(tx, job, min(park_at, tx.now + hosts.TEND_FIRST))
         return "nothing"
-    tried = row.last_failed_at is not None and row.last_failed_at > tx.now - rules.LOOK_DAILY
-    if not tried:
-        # Nothing was to be said for days, so nobody knows how it is now.
+    if _nobody_knows(tx, host):
         return "before parking"
     _park(tx, job, host)
     return "nothing"

@@ -162,14 +162,18 @@ def step(tx: Tx, ids: Ids, job: Job) -> dict[str, Any] | None:
     if not jobs.progress(tx, job, job.arguments):
         return None
     kind, subject = str(job.arguments["kind"]), str(job.arguments["subject"])
-    if kind == "keyword":
+    if "recalling" in job.arguments:
+        left = None
+    elif kind == "keyword":
         left = _settle_words(tx, ids, job.arguments)
     else:
         people = parking.met(tx, kind, subject, after=str(job.arguments["after"]), limit=CHUNK)
         settle(tx, ids, people)
         left = {**job.arguments, "after": people[-1].uri} if len(people) == CHUNK else None
+    if left is None and _recall(tx):
+        # A great deal may wait for a large server; nobody else who writes waits for all of it.
+        left = {**job.arguments, "recalling": True}
     if left is None:
-        _recall(tx)
         jobs.finish(tx, job)
     else:
         jobs.progress(tx, job, left)
@@ -350,9 +354,12 @@ def _authors(tx: Tx, ties: Sequence[Tie]) -> list[Met]:
     return [one for uri in dict.fromkeys(tie.peer_uri for tie in ties) for one in parking.met(tx, "actor", uri)]
 
 
-def _recall(tx: Tx) -> None:
-    """End what waits for servers that get nothing (any more)."""
-    parking.recall(tx, blocks.suspended_hosts(tx, parking.waiting_hosts(tx)), RECALLED)
+def _recall(tx: Tx) -> bool:
+    """End some of what waits for servers that get nothing (any more); False when nothing was left."""
+    if parking.recall(tx, blocks.suspended_hosts(tx, parking.waiting_hosts(tx)), RECALLED):
+        return True
     for account_id in blocks.accounts_with_domains(tx):
         shut = blocks.suspended_hosts(tx, parking.waiting_hosts(tx, account_id), account_id)
-        parking.recall(tx, shut, "suspended by the owner", account_id)
+        if parking.recall(tx, shut, "suspended by the owner", account_id):
+            return True
+    return False

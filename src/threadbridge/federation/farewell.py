@@ -24,6 +24,7 @@ from threadbridge.delivery import outbox
 from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import Conflict, Gone, NotFound
 from threadbridge.storage import accounts, connections, decisions, farewells, jobs, ledger, rollups, superseding
+from threadbridge.storage import held as not_left
 from threadbridge.storage.farewells import Farewell
 from threadbridge.storage.jobs import Job
 from threadbridge.storage.store import Tx
@@ -76,6 +77,7 @@ def take_back(tx: Tx, account_id: int, asked_by: str) -> None:
     if held.state_before is AccountState.ACTIVE:
         accounts.set_state(tx, account_id, AccountState.ACTIVE, f"deletion taken back by {asked_by}")
         connections.speak_from_now(tx, account_id)
+        not_left.go_on(tx, account_id)
     _decided(tx, account_id, f"deletion taken back by {asked_by}")
 
 

@@ -132,6 +132,12 @@ def ask(tx: Tx, account_id: int, due_at: datetime) -> None:
     jobs.add(tx, SHARE, str(account_id), {"account": account_id}, due_at=due_at)
 
 
+def go_on(tx: Tx, account_id: int) -> None:
+    """An account speaks again: what was held when it fell silent is looked at."""
+    if next_due(tx, account_id) is not None:
+        ask(tx, account_id, tx.now)
+
+
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -380,13 +380,14 @@ class Taken:
     evidence: str | None = None
 
 
+_SCHEMES = select(_h.c.host, _h.c.scheme, _h.c.scheme_asked, _h.c.scheme_evidence).where(
+    _h.c.host.in_(bindparam("of", expanding=True)), _h.c.scheme.is_not(None), _h.c.scheme_at > bindparam("since")
+)
+
+
 def schemes(tx: Tx, of: set[str]) -> dict[str, Taken]:
     """{host: what it accepted}, where that was learnt not too long ago: afterwards the usual is tried anew."""
-    rows = tx.execute(
-        select(_h.c.host, _h.c.scheme, _h.c.scheme_asked, _h.c.scheme_evidence).where(
-            _h.c.host.in_(of), _h.c.scheme.is_not(None), _h.c.scheme_at > tx.now - _SCHEME_FOR
-        )
-    )
+    rows = tx.execute(_SCHEMES, {"of": sorted(of), "since": tx.now - _SCHEME_FOR})
     return {row.host: Taken(row.scheme, row.scheme_asked, row.scheme_evidence) for row in rows}
 
 

@@ -393,13 +393,7 @@ def activities_page(
     rolled_up = select(_t.c.activity_id, _t.c.state, _t.c.count.label("n")).where(_t.c.activity_id.in_(states))
     for row in tx.execute(rolled_up):
         states[row.activity_id][row.state] = states[row.activity_id].get(row.state, 0) + row.n
-    return [
-        (
-            Activity(r.id, r.account_id, r.uri, r.kind, r.order_key, r.post_id, r.body, r.created_at),
-            states[r.id],
-        )
-        for r in rows
-    ]
+    return [(_activity(row), states[row.id]) for row in rows]
 
 
 def totals(tx: Tx) -> dict[str, int]:

@@ -327,17 +327,22 @@ def waiting_hosts(tx: Tx, account_id: int | None = None) -> list[str]:
     return [row.host for row in tx.execute(query)]
 
 
-def recall(tx: Tx, hosts: Iterable[str], reason: str, account_id: int | None = None) -> int:
-    """End what waits for these hosts (from one account): it is not sent any more, but for what a deleted account has
-    to say last. Returns how many."""
+def recall(tx: Tx, hosts: Iterable[str], reason: str, account_id: int | None = None, *, limit: int = 2000) -> int:
+    """End some of what waits for these hosts (from one account): it is not sent any more, but for what a deleted
+    account has to say last. Returns how many; 0 when nothing is left."""
     gone = select(schema.accounts.c.id).where(schema.accounts.c.state == "gone")
     ended = 0
-    for host in hosts:
+    for host in sorted(hosts):
         which = [schema.waiting, _d.c.host == host, _d.c.account_id.not_in(gone)]
         if account_id is not None:
             which.append(_d.c.account_id == account_id)
-        done = update(_d).where(*which).values(state="refused", ended_at=tx.now, reason=reason, leased_until=None)
-        ended += tx.execute(done).rowcount
+        some = select(_d.c.id).where(*which).limit(limit - ended)
+        done = update(_d).where(_d.c.id.in_(some), schema.waiting)
+        ended += tx.execute(
+            done.values(state="refused", ended_at=tx.now, reason=reason, leased_until=None)
+        ).rowcount
+        if ended >= limit:
+            break
     return ended
 
 

@@ -274,6 +274,12 @@ def continuations(tx: Tx, post_id: int, limit: int = 50) -> list[int]:
     return [row.id for row in rows]
 
 
+def is_pinned(tx: Tx, post_id: int) -> bool:
+    """Whether a post is among those that stand on top of its account's profile."""
+    p = schema.pins
+    return tx.execute(select(p.c.post_id).where(p.c.post_id == post_id)).first() is not None
+
+
 def pinned(tx: Tx, account_id: int) -> list[Post]:
     """Posts that the owner pinned, latest pin first."""
     pins = schema.pins

@@ -159,6 +159,18 @@ def _reaction(row: Row[Any]) -> Reaction:
     )
 
 
+def said_after(tx: Tx, post_id: int, kind: ReactionKind, after_id: int, *, limit: int) -> list[tuple[int, str]]:
+    """(row number, activity id) of those that count for a post, one for each person, in the order in which they
+    came."""
+    r, former = schema.reactions, schema.reactions.alias("former")
+    same = (former.c.post_id == r.c.post_id, former.c.kind == r.c.kind, former.c.person == r.c.person)
+    earlier = select(former.c.id).where(*same, former.c.undone_at.is_(None), former.c.id < r.c.id).exists()
+    query = select(r.c.id, r.c.activity_uri).where(
+        r.c.post_id == post_id, r.c.kind == kind, r.c.undone_at.is_(None), r.c.id > after_id, ~earlier
+    )
+    return [(row.id, row.activity_uri) for row in tx.execute(query.order_by(r.c.id).limit(limit))]
+
+
 def page(
     tx: Tx, account_id: int, *, limit: int, before_id: int | None = None, kind: ReactionKind | None = None
 ) -> list[tuple[int, Reaction]]:

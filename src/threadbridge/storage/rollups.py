@@ -5,8 +5,9 @@
     known_to the same of an account
 
 Rule: nothing that waits is ever touched, and nobody is forgotten: a row goes in the transaction that writes its inbox
-among the holders, so that an Update or Delete finds the same servers before and after. What speaks of a key change
-that is under way stays as it is, and so does a deletion until its last host has ended.
+among the holders, so that an Update or Delete finds the same servers before and after; of a deleted account nobody is
+kept, once all have been told. What speaks of a key change that is under way stays as it is, and so does a deletion
+until its last host has ended.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _i, _ph, _ah, _c, _r = (
     schema.certificates,
     schema.key_rotations,
 )
+_w = schema.farewells
 _ANSWERS = ("Accept", "Reject")
 
 
@@ -147,7 +149,16 @@ def _count(tx: Tx, ended: Sequence[Row[Any]]) -> None:
 
 
 def _keep_holders(tx: Tx, ended: Sequence[Row[Any]], about: dict[int, Row[Any]]) -> None:
-    named = [row for row in ended if about[row.activity_id].kind not in _ANSWERS]
+    # Whom an account ever spoke to goes with it, and does not come back by the roll-ups.
+    erased = set(
+        tx.execute(
+            select(_w.c.account_id).where(
+                _w.c.account_id.in_({row.account_id for row in about.values()}), _w.c.phase.in_(["erasing", "done"])
+            )
+        ).scalars()
+    )
+    saying = {number for number, row in about.items() if row.kind not in _ANSWERS and row.account_id not in erased}
+    named = [row for row in ended if row.activity_id in saying]
     if not named:
         return
     hosts = {row.inbox: row.host for row in named}

@@ -1,8 +1,12 @@
 """Turns: which of the waiting deliveries go next, and who holds them.
 
+A turn, lane by lane: the next accounts for which something is due (`_turns`), the first of what is due for each of
+them in one look (`_firsts`), one of each after the other until the lane has its share (`_pick`), their leases.
+
 Rule: what cannot go now (its host is held back, an earlier activity about the same object has not arrived) is put off
-rather than looked at again and again, so that a turn costs the same whatever waits. What became pointless meanwhile
-(`superseding`) ends here at the latest. Whoever takes a delivery holds a lease with a fencing number, as for jobs.
+rather than looked at again and again, so that a turn costs the same whatever waits; and it is few statements, however
+many accounts have something due. What became pointless meanwhile (`superseding`) ends here at the latest. Whoever
+takes a delivery holds a lease with a fencing number, as for jobs.
 """
 
 from __future__ import annotations
@@ -30,15 +34,13 @@ LANES = (LANE_ANSWER, LANE_POST, LANE_CHANGE, LANE_BULK)
 _WEIGHTS = {LANE_ANSWER: 8, LANE_POST: 4, LANE_CHANGE: 2, LANE_BULK: 1}
 """What is more urgent goes first, but for the share of a turn that each lane has in any case: nothing starves."""
 _ACCOUNTS_AT_ONCE = 32
-_SPARE = 8
+_SPARE = 4
 """So many more of an account are looked at than its share, since some of them may not go."""
 _LOOKS = 4
 _PUT_BACK = 5000
 _SOON = timedelta(milliseconds=200)
-_WAITING = literal_column("'waiting'")
-_NEEDED = (
-    "id", "activity_id", "account_id", "inbox", "host", "order_key", "created_at", "lane", "post_id", "due_at",
-)  # fmt: skip
+_WAITING: ColumnElement[str] = literal_column("'waiting'")
+_NEEDED = ("id", "activity_id", "account_id", "inbox", "host", "order_key", "lane", "post_id", "due_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _unleased(tx: Tx) -> ColumnElement[bool]:
 
 
 def _due(d: Any) -> list[ColumnElement[bool]]:
-    """The same for rows of `d` in a statement that is made once and given `now`, and due as well."""
+    """Rows of `d` that are due and that nobody holds, in a statement that is made once and given `now`."""
     now = bindparam("now", type_=_d.c.due_at.type)
     return [d.c.due_at <= now, or_(d.c.leased_until.is_(None), d.c.leased_until < now)]
 
@@ -123,16 +125,16 @@ def backlog(tx: Tx) -> dict[int, Backlog]:
 
 
 def _lanes_due(tx: Tx, lanes: Sequence[int] = LANES) -> list[int]:
+    found = tx.execute(_first_due(tuple(lanes)), {"now": tx.now}).one()
+    return [lane for lane, due_at in zip(lanes, found, strict=True) if due_at is not None]
+
+
+@cache
+def _first_due(lanes: tuple[int, ...]) -> Select[Any]:
     # The first of each lane, which is the first of an index: asked for any row that waits and is due, PostgreSQL 18
     # went through the index of all posts there ever were, since its "skip scan" looked cheap.
-    firsts = (
-        select(func.min(_d.c.due_at))
-        .where(schema.waiting, _d.c.lane == lane, _d.c.due_at <= tx.now, _unleased(tx))
-        .scalar_subquery()
-        for lane in lanes
-    )
-    found = tx.execute(select(*firsts)).one()
-    return [lane for lane, due_at in zip(lanes, found, strict=True) if due_at is not None]
+    firsts = (select(func.min(_d.c.due_at)).where(schema.waiting, _d.c.lane == lane, *_due(_d)) for lane in lanes)
+    return select(*(first.scalar_subquery() for first in firsts))
 
 
 def _turns(tx: Tx, lane: int, after: int, limit: int) -> list[int]:
@@ -162,7 +164,7 @@ _LEASE = (
     update(_d)
     .where(_d.c.id.in_(bindparam("rows", expanding=True)))
     .values(leased_until=bindparam("until"), lease=_d.c.lease + 1)
-    .returning(_d.c.id, _d.c.lease, _d.c.attempts, _d.c.status)
+    .returning(_d.c.id, _d.c.lease, _d.c.attempts, _d.c.created_at, _d.c.status)
 )
 _PUT_OFF = update(_d).where(_d.c.id == bindparam("row")).values(due_at=bindparam("again"))
 
@@ -215,7 +217,7 @@ class _Turn:
         self._until = tx.now + timedelta(seconds=lease_seconds)
         self._thorough = thorough
         self._under_way = dict(busy)
-        trouble = hosts.failures(tx, busy)
+        trouble = hosts.failures(tx, busy) if busy else {}
         self._passed_over = {host for host, count in busy.items() if count >= _room(trouble.get(host))}
         """Hosts that get nothing more in this turn."""
         self._held: dict[str, datetime] = {}
@@ -302,13 +304,12 @@ class _Turn:
         seen = {row.id: row for row in picked}
         for lease in leased:
             row = seen[lease.id]
-            self.claimed.append(
-                Claimed(
-                    id=row.id, lease=lease.lease, activity_id=row.activity_id, account_id=row.account_id,
-                    inbox=row.inbox, host=row.host, attempts=lease.attempts, created_at=row.created_at, kind=row.kind,
-                    taken=None, status=lease.status, lane=row.lane, post_id=row.post_id,
-                )
+            claimed = Claimed(
+                id=row.id, lease=lease.lease, activity_id=row.activity_id, account_id=row.account_id, inbox=row.inbox,
+                host=row.host, attempts=lease.attempts, created_at=lease.created_at, kind=row.kind, taken=None,
+                status=lease.status, lane=row.lane, post_id=row.post_id,
             )  # fmt: skip
+            self.claimed.append(claimed)
 
     def put_off_held(self) -> None:
         """Write down when what is held back is looked at again, and what was spent of quotas."""
@@ -364,7 +365,7 @@ def _firsts(dialect: str) -> Select[Any]:
     )
     return (
         select(
-            *(due.c[name] for name in _NEEDED),
+            due.c.id, due.c.activity_id, due.c.account_id, due.c.inbox, due.c.host, due.c.lane, due.c.post_id,
             *hosts.MEMORY, blocked_until.label("blocked_until"), _a.c.kind, _a.c.replaced_by,
         )
         .select_from(joined.join(_a, _a.c.id == due.c.activity_id).outerjoin(_h, _h.c.host == due.c.host))

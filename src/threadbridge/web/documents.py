@@ -14,7 +14,7 @@ from threadbridge.activitypub.outgoing import Document
 from threadbridge.domain.accounts import Account, AccountState
 from threadbridge.domain.posts import Post
 from threadbridge.errors import Gone, Invalid, NotFound
-from threadbridge.storage import accounts, farewells, keys, posts, profiles, quotes, rules, surroundings
+from threadbridge.storage import accounts, farewells, keys, posts, profiles, quotes, reactions, rules, surroundings
 from threadbridge.storage.posts import Cursor
 from threadbridge.storage.schema import EPOCH
 from threadbridge.storage.store import Tx
@@ -115,8 +115,7 @@ def post_collection(
     page: bool = False,
     after: str | None = None,
 ) -> bytes:
-    """Replies and the conversation with their ids, in pages; likes and shares with their number: who they were told
-    the author, not everybody."""
+    """What is about a post, by ids, in pages: replies, the conversation, likes and shares."""
     account = living(tx, account_id)
     if name == "context":
         return _context(tx, ids, account, post_id, page=page, after=after)
@@ -132,9 +131,18 @@ def post_collection(
     if name == "replies":
         whole = outgoing.replies(ids, account, post, surroundings.of_post(tx, ids, post))
         return outgoing.encode(outgoing.with_context(whole["first"] if page else whole))
-    total = post.likes_count if name == "likes" else post.shares_count
-    uri = ids.post_collection(account.id, post.id, name)
-    return outgoing.encode(outgoing.post_collection(uri, total, page=page))
+    return _reactions(tx, ids, post, name, page=page, after=after)
+
+
+def _reactions(tx: Tx, ids: Ids, post: Post, name: PostCollection, *, page: bool, after: str | None) -> bytes:
+    if after is not None and re.fullmatch(r"[0-9]{1,18}", after) is None:
+        raise Invalid("This page address is not one of ours")
+    begun, total = int(after or 0), post.likes_count if name == "likes" else post.shares_count
+    said = reactions.said_after(tx, post.id, "like" if name == "likes" else "announce", begun, limit=PAGE + 1)
+    last = said[PAGE - 1][0] if len(said) > PAGE else None
+    uri = ids.post_collection(post.account_id, post.id, name)
+    one = outgoing.reactions(uri, total, [said_ for _, said_ in said[:PAGE]], after=begun, last=last)
+    return outgoing.encode(outgoing.first_page(one) if page and "first" in one else one)
 
 
 def _context(tx: Tx, ids: Ids, account: Account, root: int, *, page: bool, after: str | None) -> bytes:

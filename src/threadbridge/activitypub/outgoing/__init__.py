@@ -53,7 +53,7 @@ from threadbridge.activitypub.outgoing.collections import (
     first_page,
     ordered_collection,
     ordered_page,
-    post_collection,
+    reactions,
     stands_alone,
 )
 from threadbridge.activitypub.outgoing.discovery import (
@@ -129,11 +129,11 @@ __all__ = [
     "ordered_collection",
     "ordered_page",
     "policy",
-    "post_collection",
     "quote_authorization",
     "quote_request",
     "quote_request_said",
     "quoting",
+    "reactions",
     "recipients",
     "refresh",
     "reject",

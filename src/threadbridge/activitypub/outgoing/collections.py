@@ -82,15 +82,16 @@ def featured_tags(ids: Ids, account_id: int, tags: Sequence[str]) -> Document:
     }
 
 
-def post_collection(uri: str, total: int, *, page: bool = False) -> Document:
-    """Likes and shares: how many, not who. The page, for readers that look for one, names nobody."""
-    first = f"{uri}?page=1"
-    if not page:
-        return {"@context": ACTIVITYSTREAMS, **count_only(uri, total), "first": first}
-    return {
-        "@context": ACTIVITYSTREAMS, "id": first, "type": "CollectionPage", "partOf": uri, "totalItems": total,
-        "items": [],
-    }  # fmt: skip
+def reactions(uri: str, total: int, said: Sequence[str], *, after: int = 0, last: int | None = None) -> Document:
+    """Likes or shares, by the ids of the activities: the head with its first page inside, or the page that begins
+    after a number. `last` is the number that the next page begins after."""
+    page: Document = {"id": f"{uri}?page=true&after={after}", "type": "CollectionPage", "partOf": uri}
+    if last is not None:
+        page["next"] = f"{uri}?page=true&after={last}"
+    page["items"] = list(said)
+    if after:
+        return {"@context": ACTIVITYSTREAMS, **page}
+    return {"@context": ACTIVITYSTREAMS, **count_only(uri, total), "first": page}
 
 
 def context_collection(
