@@ -14,7 +14,7 @@ from threadbridge.delivery import again
 from threadbridge.errors import Invalid, NotFound
 from threadbridge.storage import accounts, ledger, posts
 from threadbridge.storage import receipts as by_server
-from threadbridge.storage.receipts import SHOWN, Server
+from threadbridge.storage.receipts import SHOWN, Prospect, Server
 from threadbridge.storage.store import Tx
 from threadbridge.web import receipts
 
@@ -38,19 +38,21 @@ def show(
     """
     if which not in SHOWN:
         raise Invalid(f"There is no such list as {which!r}", hint=f"There are: {', '.join(SHOWN)}.")
+    asked: Prospect | None = None
     with ground() as opened:
         account_id, number = opened.store.read_now(named, opened.ids, handle, post)
         if retry:
-            opened.store.transact_now(again.ask, account_id, number, host or None, "the operator")
+            asked = opened.store.transact_now(again.ask, account_id, number, host or None, "the operator")
         found = opened.store.read_now(_shown, account_id, number, which, after)
         uri = opened.ids.post(account_id, number)
     if as_json:
         found["servers"] = receipts.documents(found["servers"])
-        print_json({"post": uri, "asked_again": retry, **found})
+        print_json({"post": uri, "asked_again": retry, "prospect": asked, **found})
         return
     out.print(shown(uri))
     if retry:
-        out.print("Asked for; `threadbridge serve` or `work` tries it.")
+        words = receipts.again_words(asked, _time) if asked is not None else ""
+        out.print(f"{words[:1].upper()}{words[1:]}. `threadbridge serve` or `work` does it.")
     for sentence in found["sentences"]:
         out.print(f"  {shown(sentence)}")
     if found["servers"]:
@@ -84,8 +86,7 @@ def _table(servers: list[Server]) -> Table:
     table = Table("Server", "Followers", "What", box=None, pad_edge=False)
     for server in servers:
         said = [
-            f"{receipts.KINDS.get(line.kind, line.kind) or 'Before'}: "
-            f"{receipts.line_words(line, server.rests_until, _time)}"
+            f"{receipts.KINDS.get(line.kind, line.kind) or 'Before'}: {receipts.line_words(line, server, _time)}"
             for line in server.lines
         ]
         table.add_row(shown(server.host), f"{server.people:,}", shown("\n".join(said)))

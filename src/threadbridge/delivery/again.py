@@ -12,6 +12,7 @@ from threadbridge.domain.accounts import AccountState
 from threadbridge.errors import Conflict, NotFound
 from threadbridge.storage import accounts, decisions, jobs, posts, receipts
 from threadbridge.storage.jobs import Job
+from threadbridge.storage.receipts import Prospect
 from threadbridge.storage.store import Tx
 
 log = structlog.get_logger(__name__)
@@ -20,9 +21,9 @@ AGAIN = "again"
 """The kind of job; its key is the post's number, with the server's name for one server alone."""
 
 
-def ask(tx: Tx, account_id: int, post_id: int, host: str | None, asked_by: str) -> None:
-    """Ask that everything about a post, or what goes to one server, be tried now. Raises NotFound for somebody else's
-    post, Conflict for an account that is deleted."""
+def ask(tx: Tx, account_id: int, post_id: int, host: str | None, asked_by: str) -> Prospect:
+    """Ask that everything about a post, or what goes to one server, be tried now; returns what that comes to. Raises
+    NotFound for somebody else's post, Conflict for an account that is deleted."""
     post, account = posts.by_id(tx, account_id, post_id), accounts.by_id(tx, account_id)
     if post is None or account is None:
         raise NotFound("There is no such post among yours")
@@ -36,6 +37,7 @@ def ask(tx: Tx, account_id: int, post_id: int, host: str | None, asked_by: str) 
         account_id=account_id,
     )  # fmt: skip
     log.info("deliveries are to be tried again", account=account_id, post=post_id, host=host, asked_by=asked_by)
+    return receipts.prospect(tx, account_id, post_id, host)
 
 
 def step(tx: Tx, job: Job) -> bool:

@@ -208,6 +208,20 @@ def is_trouble(status: int | None) -> bool:
     return COURSES[kind_of(status)].again == "patiently"
 
 
+def tries_on_schedule(answer: Answer, attempts: int, waited: timedelta) -> int:
+    """How many of its tries count for where a delivery is on its schedule, having waited for so long since it was
+    written down, or since somebody wanted it tried again: then the schedule begins anew, and the tries are still
+    counted."""
+    schedule = SCHEDULE if COURSES[meaning(answer).kind].again == "patiently" else REFUSED_SCHEDULE
+    gone, tries = timedelta(0), 0
+    for delay in schedule:
+        gone += delay
+        if waited < gone * (1 - SPREAD):
+            return min(attempts, tries)
+        tries += 1
+    return attempts
+
+
 def judge(
     answer: Answer,
     *,

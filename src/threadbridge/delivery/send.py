@@ -323,7 +323,7 @@ def _settle(
             answer,
             # An Update about no post is about the account itself.
             kind="Profile" if row.kind == "Update" and row.post_id is None else row.kind,
-            attempts=row.attempts,
+            attempts=retry.tries_on_schedule(answer, row.attempts, tx.now - row.created_at),
             created_at=row.created_at,
             now=tx.now,
             spread=spread,

@@ -76,6 +76,21 @@ def standing(memory: Memory, now: datetime) -> Standing:
     return Standing("probing" if memory.held_until is not None else "closed")
 
 
+def in_words(state: State, failures: int, until: str, *, refuses: bool = False) -> str:
+    """How a host is, for people; `until` is when it gets something again, in words, or ''."""
+    if state == "parked":
+        return "parked"
+    if state == "open":
+        return f"left alone until {until}" if until else "left alone"
+    if state == "asked":
+        return f"asked to wait until {until}" if until else "asked to wait"
+    if state == "probing":
+        return "being looked at"
+    if failures:
+        return f"in trouble ({failures} {'failure' if failures == 1 else 'failures'})"
+    return "refuses" if refuses else "well"
+
+
 def left_of_quota(memory: Memory, now: datetime) -> int | None:
     """How many requests a host still takes; None where it does not count them."""
     return memory.quota if _ahead(memory.quota_until, now) is not None else None

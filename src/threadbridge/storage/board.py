@@ -237,7 +237,7 @@ def replay(
         update(_d)
         .where(_d.c.id.in_(going), _d.c.state.in_(wanted))
         .values(
-            state="waiting", attempts=0, due_at=tx.now, created_at=tx.now, ended_at=None, status=None,
+            state="waiting", due_at=tx.now, created_at=tx.now, ended_at=None, status=None,
             reason="sent again at the operator's wish", leased_until=None, lease=_d.c.lease + 1,
         )
     )  # fmt: skip

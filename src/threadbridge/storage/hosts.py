@@ -366,8 +366,13 @@ def _bring_one_forward(tx: Tx, host: str) -> None:
 
 def rests_until(tx: Tx, host: str) -> datetime | None:
     """Until when nothing is to be sent to a host; None when something may be."""
+    return standing(tx, host).until
+
+
+def standing(tx: Tx, host: str) -> rules.Standing:
+    """The state of a host, and until when nothing goes there."""
     row = memory_row(tx, host)
-    return rules.standing(memory_of(row), tx.now).until if row is not None else None
+    return rules.standing(memory_of(row), tx.now) if row is not None else rules.Standing("closed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -338,9 +338,7 @@ def recall(tx: Tx, hosts: Iterable[str], reason: str, account_id: int | None = N
             which.append(_d.c.account_id == account_id)
         some = select(_d.c.id).where(*which).limit(limit - ended)
         done = update(_d).where(_d.c.id.in_(some), schema.waiting)
-        ended += tx.execute(
-            done.values(state="refused", ended_at=tx.now, reason=reason, leased_until=None)
-        ).rowcount
+        ended += tx.execute(done.values(state="refused", ended_at=tx.now, reason=reason, leased_until=None)).rowcount
         if ended >= limit:
             break
     return ended

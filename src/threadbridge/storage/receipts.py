@@ -14,15 +14,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union, update
 
+from threadbridge.domain import hosts as rules
 from threadbridge.storage import blocks, hosts, rollups, schema
 from threadbridge.storage.store import Tx
 
-_d, _a, _i, _h, _f = (
+_d, _a, _i, _h, _f, _m = (
     schema.deliveries,
     schema.activities,
     schema.inboxes,
     schema.post_holders,
     schema.followers,
+    schema.hosts,
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -31,7 +33,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "problems": ("refused", "gone", "given_up", "parked"),
     "delivered": ("delivered",),
 }
-"""What a list can show, by the states of deliveries; nothing named is everything."""
+"""What a list can show, by the states of deliveries; nothing named is everything. Among the problems is also what
+waits after an answer that was none, or for a server that is left alone."""
 REST = timedelta(minutes=1)
 """What ended a moment ago is not tried again yet, however often the button is pressed."""
 TOGETHER = 500
@@ -58,12 +61,13 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Server:
     """What became of a post on one server. `people` are followers who are reached there now; `rests_until` is set
-    while the whole server is left alone."""
+    while something waits and the whole server is left alone; `asked` tells that this is its own wish."""
 
     host: str
     people: int
     lines: tuple[Line, ...]
     rests_until: datetime | None = None
+    asked: bool = False
 
 
 def servers(
@@ -78,18 +82,33 @@ def servers(
         .where(_h.c.post_id == post_id, _i.c.host > after)
     )  # fmt: skip
     if states:
-        detailed = detailed.where(_d.c.state.in_(states))
+        those = _d.c.state.in_(states)
+        detailed = detailed.where(or_(those, _has_a_problem(tx)) if show == "problems" else those)
         rolled_up = rolled_up.where(_h.c.outcome.in_([rollups.outcome_of(state) for state in states]))
     # In the database's own order, which need not be Python's.
     names = union(detailed.distinct(), rolled_up.distinct()).subquery()
     page = list(tx.execute(select(names.c.host).order_by(names.c.host).limit(limit)).scalars())
     lines = _lines(tx, post_id, page)
     people = _people(tx, account_id, page)
-    return [
-        Server(host, people.get(host, 0), tuple(lines.get(host, ())), hosts.rests_until(tx, host)
-               if any(line.state == "waiting" for line in lines.get(host, ())) else None)
-        for host in page
-    ]  # fmt: skip
+    waited_for = {host for host in page if any(line.state == "waiting" for line in lines.get(host, ()))}
+    found = []
+    for host in page:
+        standing = hosts.standing(tx, host) if host in waited_for else rules.Standing("closed")
+        theirs = tuple(lines.get(host, ()))
+        found.append(Server(host, people.get(host, 0), theirs, standing.until, asked=standing.state == "asked"))
+    return found
+
+
+def _has_a_problem(tx: Tx) -> ColumnElement[bool]:
+    """It waits, and there is something to say about why."""
+    left_alone = select(_m.c.host).where(_m.c.host == _d.c.host, _rests(tx)).exists()
+    return and_(schema.waiting, or_(_d.c.reason.is_not(None), left_alone))
+
+
+def _rests(tx: Tx) -> ColumnElement[bool]:
+    # `domain.hosts.standing`, for many at once.
+    spent = and_(_m.c.quota <= 0, _m.c.quota_until > tx.now)
+    return or_(_m.c.held_until > tx.now, _m.c.asked_until > tx.now, spent)
 
 
 def _lines(tx: Tx, post_id: int, page: Collection[str]) -> dict[str, list[Line]]:
@@ -136,12 +155,41 @@ def _people(tx: Tx, account_id: int, page: Collection[str]) -> dict[str, int]:
 # ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What trying again would do now: at how many servers, how many more are left alone until a time or have asked
+    for that, and when the first of them may be asked again."""
+
+    servers: int
+    left_alone: int = 0
+    until: datetime | None = None
+
+
+def prospect(tx: Tx, account_id: int, post_id: int, host: str | None) -> Prospect:
+    """What `try_again` would meet with about a post, or at one server."""
+    wanted = (
+        select(_d.c.host)
+        .where(
+            _d.c.post_id == post_id, _d.c.account_id == account_id, _waits_or_failed(tx),
+            *([_d.c.host == host] if host is not None else []),
+        )
+        .distinct()
+        .subquery()
+    )  # fmt: skip
+    joined = wanted.outerjoin(_m, _m.c.host == wanted.c.host)
+    found = tx.execute(select(wanted.c.host, *hosts.MEMORY).select_from(joined)).all()
+    ends = [rules.standing(hosts.memory_of(row), tx.now).until for row in found]
+    resting = [until for until in ends if until is not None]
+    return Prospect(len(found) - len(resting), len(resting), min(resting, default=None))
+
+
 def try_again(
     tx: Tx, account_id: int, post_id: int, *, host: str | None, after: int, limit: int = TOGETHER
 ) -> tuple[int, int | None]:
     """Let what ended badly, or waits for a later time, be due now: all of it about a post, or what goes to one
     server, behind a row's number. Returns how many, and the number to go on behind (None: that was all). A server
-    that is left alone, or has asked for peace, is so all the same, and a suspended one gets nothing."""
+    that is left alone, or has asked for peace, is so all the same, and a suspended one gets nothing. The tries so far
+    stay counted; the schedule and the patience begin anew (`created_at`)."""
     p = schema.posts
     deleted = tx.execute(
         select(p.c.deleted_at).where(p.c.id == post_id, p.c.account_id == account_id)
@@ -174,7 +222,7 @@ def try_again(
     tx.execute(
         update(_d)
         .where(_d.c.id.in_(again))
-        .values(state="waiting", due_at=tx.now, ended_at=None, attempts=0, leased_until=None)
+        .values(state="waiting", due_at=tx.now, created_at=tx.now, ended_at=None, leased_until=None)
     )
     if again:
         tx.wake()

@@ -1,6 +1,7 @@
 """The owner's rooms about what became of one post, server by server.
 
     /owner/posts/{post}/receipts        ?show=everything|waiting|problems|delivered ?after=SERVER
+                                        ?again=…&left=…&until=…: what was said by `receipts/again`
     /owner/posts/{post}/receipts.json   the same for programs, with `next`
     /owner/posts/{post}/receipts/again  POST: try again what has not arrived; `host`: at one server alone
     /owner/posts/{post}/certificate.json  of a deleted post: who was told, signed
@@ -11,8 +12,9 @@ Rule: as in `owner`: forms and links alone, nothing changes by a GET, every POST
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -29,7 +31,7 @@ from threadbridge.portability import certificates
 from threadbridge.services import Services
 from threadbridge.storage import accounts, ledger, posts, views
 from threadbridge.storage import receipts as by_server
-from threadbridge.storage.receipts import SHOWN, Server
+from threadbridge.storage.receipts import SHOWN, Prospect, Server
 from threadbridge.storage.store import Tx
 from threadbridge.web import receipts, shown
 from threadbridge.web.render import CACHE_NEVER, Renderer, moment
@@ -73,6 +75,8 @@ class _Rooms:
             show=show,
             first=not after,
             words=_words,
+            asked=_asked(request),
+            resting=lambda server: Markup(receipts.rest_words(server, moment)),  # noqa: S704 (our own words)
             **values,
         )
 
@@ -90,8 +94,9 @@ class _Rooms:
 
     async def again(self, request: Request, session: Session, fields: dict[str, str]) -> str:
         number, host = request.path_params["post"], fields.get("host", "")[:_HOST_MAX] or None
-        await self._store.transact(again.ask, session.account.id, number, host, "the owner's page")
-        return f"/owner/posts/{number}/receipts"
+        asked = await self._store.transact(again.ask, session.account.id, number, host, "the owner's page")
+        until = f"&until={int(asked.until.timestamp())}" if asked.until is not None else ""
+        return f"/owner/posts/{number}/receipts?again={asked.servers}&left={asked.left_alone}{until}"
 
     async def certificate(self, request: Request, session: Session) -> Response:
         me, number = session.account.id, request.path_params["post"]
@@ -116,6 +121,17 @@ def _place(request: Request) -> tuple[str, str]:
     return show, request.query_params.get("after", "")[:_HOST_MAX]
 
 
+def _asked(request: Request) -> Markup | None:
+    """What pressing the button came to, in words, from the address that it led to; None before."""
+    given = [request.query_params.get(name, "0") for name in ("again", "left", "until")]
+    if "again" not in request.query_params or not all(re.fullmatch("[0-9]{1,10}", one) for one in given):
+        return None
+    servers, left, until = map(int, given)
+    found = Prospect(servers, left, datetime.fromtimestamp(until, UTC) if left else None)
+    words = receipts.again_words(found, moment)
+    return Markup(words[:1].upper() + words[1:])  # noqa: S704 (our own words, figures and times)
+
+
 def _words(server: Server) -> list[tuple[str, Markup]]:
     """(mood, what it was and what became of it) of each line about a server."""
     moods = {"delivered": "good", "waiting": "wait", "superseded": "wait"}
@@ -128,7 +144,7 @@ def _words(server: Server) -> list[tuple[str, Markup]]:
             times.append(moment(at))
             return f"\0{len(times) - 1}\0"
 
-        words = receipts.line_words(line, server.rests_until, place)
+        words = receipts.line_words(line, server, place)
         kind = receipts.KINDS.get(line.kind, line.kind) or "More than thirty days ago"
         parts = f"{kind}: {words}".split("\0")
         markup = Markup("").join(times[int(part)] if place_ % 2 else part for place_, part in enumerate(parts))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from threadbridge.storage.ledger import Receipt
-from threadbridge.storage.receipts import Line, Server
+from threadbridge.storage.receipts import Line, Prospect, Server
 
 # Each end with its words, in the order in which people want to know.
 _WORDS = {
@@ -106,22 +106,27 @@ def _reasons(receipts: Sequence[Receipt], state: str) -> str:
             reasons[receipt.reason] += receipt.count
     if not reasons:
         return ""
-    if len(reasons) == 1:
+    total = sum(receipt.count for receipt in receipts if receipt.state == state)
+    if len(reasons) == 1 and reasons.total() == total:
         return f": {next(iter(reasons))}"
     most = reasons.most_common(_REASONS)
     words = ", ".join(f"{reason} ({count:,})" for reason, count in most)
     left = len(reasons) - len(most)
+    if state == "waiting" and reasons.total() < total:
+        words += f", not tried yet ({total - reasons.total():,})"
     return f": {words}" + (f" and {left} more reasons" if left > 1 else " and 1 more reason" if left else "")
 
 
 # ── server by server ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def line_words(line: Line, rests_until: datetime | None, moment: Callable[[datetime], str]) -> str:
+def line_words(line: Line, server: Server, moment: Callable[[datetime], str]) -> str:
     """What became of some deliveries to one server, without their kind: 'delivered 1 Mar 2026, 12:00 UTC'."""
     words = STATES.get(line.state, line.state)
-    if line.state == "waiting":
-        next_at = max((at for at in (line.next_at, rests_until) if at), default=None)
+    if line.state == "waiting" and server.rests_until is not None and not line.attempts:
+        words = f"held: {rest_words(server, moment)}"
+    elif line.state == "waiting":
+        next_at = max((at for at in (line.next_at, server.rests_until) if at), default=None)
         tries = (
             f"{line.attempts} {'try' if line.attempts == 1 else 'tries'} so far, the next" if line.attempts else "due"
         )
@@ -131,6 +136,27 @@ def line_words(line: Line, rests_until: datetime | None, moment: Callable[[datet
     if line.count > 1:
         words = f"{words} ({line.count:,} inboxes)"
     return f"{words}: {line.reason}" if line.reason else words
+
+
+def rest_words(server: Server, moment: Callable[[datetime], str]) -> str:
+    """Why nothing goes to a server now; '' where something may."""
+    if server.rests_until is None:
+        return ""
+    why = "this server asked us to wait" if server.asked else "this server fails again and again, and is left alone"
+    return f"{why} until {moment(server.rests_until)}"
+
+
+def again_words(found: Prospect, moment: Callable[[datetime], str]) -> str:
+    """What trying again comes to: 'asked again at 2 servers; 1 asked to be left alone until …'."""
+    parts = [f"asked again at {_servers(found.servers)}"] if found.servers or not found.left_alone else []
+    if not found.servers and not found.left_alone:
+        return "nothing to try again just now"
+    if found.left_alone and found.until is not None:
+        first = "until" if found.left_alone == 1 else "the first of them until"
+        verb = "is" if found.left_alone == 1 else "are"
+        whose = f"{_servers(found.left_alone)} {verb} left alone, {first} {moment(found.until)}, and tried then"
+        parts.append(whose)
+    return "; ".join(parts)
 
 
 def documents(servers: Sequence[Server]) -> list[dict[str, Any]]:
@@ -147,7 +173,7 @@ def documents(servers: Sequence[Server]) -> list[dict[str, Any]]:
                     "count": line.count,
                     "attempts": line.attempts,
                     "status": line.status,
-                    "reason": line.reason,
+                    "reason": line.reason or _held(line, server),
                     "ended_at": line.at.isoformat() if line.at else None,
                     "next_try_at": line.next_at.isoformat() if line.next_at else None,
                 }
@@ -156,3 +182,9 @@ def documents(servers: Sequence[Server]) -> list[dict[str, Any]]:
         }
         for server in servers
     ]
+
+
+def _held(line: Line, server: Server) -> str | None:
+    if line.state != "waiting":
+        return None
+    return rest_words(server, lambda at: f"{at.isoformat()}") or None
