@@ -343,7 +343,7 @@ def test_the_commands_about_servers(tmp_path: Path, loop: BackgroundLoop) -> Non
     sheet = shell.run("hosts", "show", f"{base}/inbox", "--json").went_well().json
     assert (sheet["followers"], sheet["ended_badly"], sheet["queued_by_lane"]) == (1, {"given_up": 1}, {"posts": 1})
     assert sheet["troubles"][0]["words"] == "could not be reached"
-    assert "could not be reached (1 times)" in shell.run("hosts", "show", name).went_well().out
+    assert "could not be reached (once)" in shell.run("hosts", "show", name).went_well().out
     away = shell.run("hosts", "probe", name)
     assert away.status == 1
     assert "does not answer" in away.out

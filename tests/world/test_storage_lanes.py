@@ -289,3 +289,21 @@ def test_five_thousand_deletions_at_once_keep_the_other_lanes_moving(store: Stor
     first = take(store, limit=64)
     assert {reply.id, own.id} <= {row.activity_id for row in first}
     assert sum(row.lane == LANE_CHANGE for row in first) == 62
+
+
+def test_a_post_waits_for_the_accept_of_who_is_to_read_it_once(store: Store, clock: Clock) -> None:
+    alice = account(store)
+    accept, news = said(store, alice, "Accept"), said(store, alice, "Create")
+    address(store, accept, "far.example/users/bob", lane=LANE_ANSWER)
+    address(store, news, "far.example", "near.example", lane=LANE_POST)
+    first = {row.inbox: row for row in take(store)}
+    assert set(first) == {"https://far.example/users/bob/inbox", "https://near.example/inbox"}
+    clock.forward(seconds=1)
+    assert take(store) == []
+    settle(store, first["https://near.example/inbox"])
+    words = "404: there is no such inbox"
+    tried = first["https://far.example/users/bob/inbox"]
+    settle(store, tried, "waiting", due_at=clock.forward(hours=1), status=404, reason=words)
+    clock.forward(seconds=-3590)
+    # It was tried: a personal inbox that does not work keeps nothing back from the others at its server.
+    assert [row.inbox for row in take(store)] == ["https://far.example/inbox"]

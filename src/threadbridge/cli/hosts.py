@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from threadbridge.activitypub.text import host_of
 from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
 from threadbridge.delivery import tending
 from threadbridge.delivery.tending import Found
+from threadbridge.domain import hosts as rules
 from threadbridge.errors import Invalid, NotFound
 from threadbridge.services import Ground, open_services
 from threadbridge.storage import board
@@ -42,14 +43,26 @@ def list_hosts(
     if not found:
         out.print("Every server takes what is sent, and nothing waits." if not everything else "No servers yet.")
         return
-    table = Table("Server", "State", "Since", "Queued", "Oldest", "Software", "Last error", box=None, pad_edge=False)
-    for one in found:
-        oldest = _age(one.oldest_at, now) if one.queued else ""
-        table.add_row(
-            shown(one.host), _state(one), _age(one.failing_since, now), str(one.queued), oldest,
-            shown(one.software or ""), shown((one.trouble or "")[:60]),
-        )  # fmt: skip
-    out.print(table)
+    rows = [
+        {
+            "Server": one.host,
+            "State": _state(one, now),
+            "Since": _age(one.failing_since, now),
+            "Queued": str(one.queued),
+            "Oldest": _age(one.oldest_at, now) if one.queued else "",
+            "Last error": _brief(one.trouble or one.refusal or "", one.host),
+        }
+        for one in found
+    ]
+    names = [name for name in rows[0] if name == "Last error" or any(row[name] for row in rows)]
+    # One server, one line: an error that is too long for the terminal is whole in `hosts show`.
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+    last = names[-1]
+    widths[last] = max(out.width - sum(widths[name] + 2 for name in names[:-1]), 20)
+    for row in [dict(zip(names, names, strict=True)), *rows]:
+        line = "  ".join(row[name].ljust(widths[name]) for name in names[:-1])
+        error = row[last] if len(row[last]) <= widths[last] else row[last][: widths[last] - 1] + "…"
+        out.print(shown(f"{line}  {error}".rstrip()))
 
 
 def show(host: Host, as_json: AsJson = False) -> None:
@@ -64,10 +77,12 @@ def show(host: Host, as_json: AsJson = False) -> None:
         print_json(found)
         return
     line = found.line
-    out.print(f"[bold]{shown(name)}[/bold] is {_state(line)}")
+    verb = "" if _refuses(line) else "is "
+    out.print(f"[bold]{shown(name)}[/bold] {verb}{_state(line)}")
     rows = [
         ("failing since", _moment(line.failing_since)),
         ("failures in a row", str(line.failures) if line.failures else ""),
+        ("last refused with", line.refusal or ""),
         ("parked", _moment(found.parked_at)),
         ("last looked at", _moment(found.probed_at)),
         ("last took something", _moment(line.last_delivered_at) or "never"),
@@ -87,7 +102,7 @@ def show(host: Host, as_json: AsJson = False) -> None:
         evidence = signature.evidence or "no evidence kept"
         out.print(f"  {'signs ' + what:<26} {shown(f'{signature.scheme} ({evidence})')}")
     for trouble in found.troubles:
-        out.print(f"  {_moment(trouble.at):<26} {shown(trouble.words)} ({trouble.times} times)")
+        out.print(f"  {_moment(trouble.at):<26} {shown(trouble.words)} ({_times(trouble.times)})")
 
 
 def probe(host: Host, as_json: AsJson = False) -> None:
@@ -97,12 +112,16 @@ def probe(host: Host, as_json: AsJson = False) -> None:
     """
     with ground() as opened:
         name, _ = _known(opened, host)
+        quiet = opened.config.quiet
         found = asyncio.run(_probed(opened, name))
     if as_json:
-        print_json({"host": name, "there": found.there, "words": found.words, "software": found.software})
+        said = {"host": name, "there": found.there, "words": found.words, "software": found.software}
+        print_json({**said, "brake": quiet})
     else:
         out.print(f"{shown(name)} {'' if found.there else 'does not answer: '}{shown(found.words)}")
-        if found.there:
+        if found.there and quiet:
+            out.print("The brake is on (THREADBRIDGE_QUIET): nothing goes until it is released.")
+        elif found.there:
             out.print("What waits for it goes with `threadbridge serve` or `work`, one at a time until one arrives.")
     if not found.there:
         raise typer.Exit(1)
@@ -133,7 +152,10 @@ def replay(
         name, found = _known(opened, host)
         states = ("given_up", "refused") if refused else ("given_up",)
         most = sum(found.ended_badly.get(state, 0) for state in states)
-        _ask(yes, as_json, f"Send up to {most} deliveries to {name} again?")
+        if not most:
+            _nothing(as_json, {"host": name, "again": 0, "out_of_date": 0}, f"Nothing was given up for {name}.")
+            return
+        _ask(yes, as_json, f"Send up to {_deliveries(most)} to {name} again?")
         since = opened.store.clock() - timedelta(days=days)
         again, late, place = 0, 0, 0
         while True:
@@ -143,7 +165,7 @@ def replay(
             if left is None:
                 break
             place = left
-        opened.store.transact_now(board.decided, name, f"{again} deliveries were sent again by the operator")
+        opened.store.transact_now(board.decided, name, f"{_deliveries(again)} sent again by the operator")
     if as_json:
         print_json({"host": name, "again": again, "out_of_date": late})
         return
@@ -160,18 +182,21 @@ def drop(
 
     Example: threadbridge hosts drop gone.example --reason "closed for good" --yes
     """
-    words = "ended by the operator of this server" + (f": {' '.join(reason.split())[:200]}" if reason.strip() else "")
+    words = board.BY_HAND + (f": {' '.join(reason.split())[:200]}" if reason.strip() else "")
     with ground(needs_base_url=False) as opened:
         name, found = _known(opened, host)
-        _ask(yes, as_json, f"End {found.line.queued} deliveries to {name}?")
+        if not found.line.queued:
+            _nothing(as_json, {"host": name, "ended": 0}, f"Nothing waits for {name}.")
+            return
+        _ask(yes, as_json, f"End {_deliveries(found.line.queued)} to {name}?")
         ended = 0
         while some := opened.store.transact_now(board.drop, name, words):
             ended += some
-        opened.store.transact_now(board.decided, name, f"{ended} deliveries were {words}")
+        opened.store.transact_now(board.decided, name, f"{_deliveries(ended)} {words}")
     if as_json:
         print_json({"host": name, "ended": ended})
         return
-    out.print(f"{ended} deliveries to {shown(name)} have ended.")
+    out.print(f"{_deliveries(ended)} to {shown(name)} {'has' if ended == 1 else 'have'} ended.")
 
 
 def forgive(host: Host, as_json: AsJson = False) -> None:
@@ -182,10 +207,12 @@ def forgive(host: Host, as_json: AsJson = False) -> None:
     with ground(needs_base_url=False) as opened:
         name, found = _known(opened, host)
         opened.store.transact_now(board.forgive, name)
+        was = _state(found.line)
     if as_json:
         print_json({"host": name, "was": found.line.state, "queued": found.line.queued})
         return
-    out.print(f"Forgiven: {shown(name)} was {found.line.state}; {found.line.queued} deliveries are due.")
+    due = found.line.queued
+    out.print(f"Forgiven: {shown(name)} was {was}; {_deliveries(due)} {'is' if due == 1 else 'are'} due.")
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,12 +231,46 @@ def _ask(yes: bool, as_json: bool, question: str) -> None:
         return
     if as_json:
         raise Invalid("Nobody can be asked with --json", hint="Add --yes.")
-    typer.confirm(question, abort=True)
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:
+        raise Invalid("Nobody answered", hint="Where nobody can be asked, add --yes.") from None
+    if not agreed:
+        raise typer.Abort
 
 
-def _state(line: Line) -> str:
-    until = f" until {line.until:%Y-%m-%d %H:%M} UTC" if line.until is not None else ""
-    return f"{line.state}{until}"
+def _nothing(as_json: bool, as_data: dict[str, object], words: str) -> None:
+    if as_json:
+        print_json(as_data)
+    else:
+        out.print(shown(words))
+
+
+def _deliveries(count: int) -> str:
+    return f"{count:,} {'delivery' if count == 1 else 'deliveries'}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _refuses(line: Line) -> bool:
+    return line.state == "closed" and not line.failures and line.refusal is not None
+
+
+def _state(line: Line, now: datetime | None = None) -> str:
+    """In words; with `now`, so briefly that it fits into a table."""
+    if now is None or line.until is None:
+        until = _moment(line.until)
+    else:
+        until = f"{line.until:%H:%M}" if line.until - now < timedelta(hours=20) else f"{line.until:%-d %b}"
+    return rules.in_words(line.state, line.failures, until, refuses=line.refusal is not None)
+
+
+def _brief(words: str, host: str) -> str:
+    """An error without what the table says already: the address, the beginning of what the server sent."""
+    words = re.sub(rf"https?://{re.escape(host)}\S*\s*", "", words)
+    return re.sub(r"^(\d+: [^(]*?)\s*\(.*", r"\1", words)[:80]
 
 
 def _quota(found: Sheet) -> str:

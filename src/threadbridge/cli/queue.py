@@ -13,6 +13,26 @@ from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
 from threadbridge.errors import Invalid
 from threadbridge.storage import accounts, queued
 from threadbridge.storage.store import Tx
+from threadbridge.web.receipts import KINDS as KINDS_IN_WORDS
+
+KINDS = (*KINDS_IN_WORDS, "Move", "Follow", "Flag")
+"""Of activities, as the ledger names them."""
+OWN_WORK = {
+    "ask_software": "ask servers what they run",
+    "check_domain": "look at an owner's own domain",
+    "check_links": "look for links back to a profile",
+    "check_stamp": "look whether a quote is allowed",
+    "climb_thread": "fetch what an answer answers to",
+    "confirm_move": "look whether a follower has moved",
+    "find_name": "look up a name",
+    "find_post": "fetch a post",
+    "look_around": "fetch what stands around an answer",
+    "own_word": "say something as this server (complaints, relays)",
+    "read_list": "read a list of blocked servers",
+    "rotate_key": "go on with a change of keys",
+    "tend_host": "look whether a server is back",
+    "verify_gone": "look whether somebody is gone",
+}
 
 Handle = Annotated[str | None, typer.Option("--handle", help="Only this account.")]
 
@@ -59,7 +79,7 @@ def show_queue(ctx: typer.Context, handle: Handle = None, as_json: AsJson = Fals
             f"since {left.oldest:%Y-%m-%d %H:%M}"
         )
     for own in work:
-        out.print(f"This server itself: {own.jobs} × {own.kind}, {own.due} of them due")
+        out.print(f"This server itself: {own.jobs} × {OWN_WORK.get(own.kind, own.kind)}, {own.due} of them due")
 
 
 def _figure(deliveries: int, tried: int) -> str:
@@ -87,6 +107,8 @@ def drop(
         raise Invalid(
             "It is not said what is to be taken back", hint="Give --handle, --kind or --said-before, or --all."
         )
+    if kind is not None and kind not in KINDS:
+        raise Invalid(f"There is no such kind as {kind!r}", hint=f"There are: {', '.join(KINDS)}.")
     before = said_before.replace(tzinfo=UTC) if said_before else None
     with ground() as opened:
         store = opened.store
@@ -99,7 +121,9 @@ def drop(
             ended = store.read_now(queued.count, account_id=number, kind=kind, said_before=before)
     if as_json:
         print_json({"deliveries": ended, "taken_back": yes})
+    elif not ended:
+        out.print("Nothing of that waits.")
     elif yes:
-        out.print(f"Taken back: {ended} deliveries.")
+        out.print(f"Taken back: {ended} {'delivery' if ended == 1 else 'deliveries'}.")
     else:
-        out.print(f"{ended} deliveries would be taken back. Add --yes to do it.")
+        out.print(f"{ended} {'delivery' if ended == 1 else 'deliveries'} would be taken back. Add --yes to do it.")

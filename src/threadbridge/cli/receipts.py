@@ -12,7 +12,7 @@ from threadbridge.activitypub.ids import Ids
 from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
 from threadbridge.delivery import again
 from threadbridge.errors import Invalid, NotFound
-from threadbridge.storage import accounts, ledger, posts
+from threadbridge.storage import accounts, ledger, posts, views
 from threadbridge.storage import receipts as by_server
 from threadbridge.storage.receipts import SHOWN, Prospect, Server
 from threadbridge.storage.store import Tx
@@ -75,6 +75,11 @@ def named(tx: Tx, ids: Ids, handle: str, post: str) -> tuple[int, int]:
 def _shown(tx: Tx, account_id: int, number: int, which: str, after: str) -> dict[str, Any]:
     found = by_server.servers(tx, account_id, number, show=which, after=after, limit=LISTED + 1)
     sentences = receipts.sentences(ledger.receipts(tx, [number]).get(number, []))
+    post = posts.by_id(tx, account_id, number)
+    unfinished = number in views.awaiting_fan_out(tx, [number])
+    if not sentences and post is not None:
+        words = receipts.without(silent=post.silent, unfinished=unfinished)
+        return {"sentences": [f"{words[:1].upper()}{words[1:]}"], "servers": found, "next": None}
     return {
         "sentences": [f"{sentence.kind}: {sentence.words}" for sentence in sentences],
         "servers": found[:LISTED],

@@ -213,12 +213,11 @@ def tries_on_schedule(answer: Answer, attempts: int, waited: timedelta) -> int:
     written down, or since somebody wanted it tried again: then the schedule begins anew, and the tries are still
     counted."""
     schedule = SCHEDULE if COURSES[meaning(answer).kind].again == "patiently" else REFUSED_SCHEDULE
-    gone, tries = timedelta(0), 0
-    for delay in schedule:
+    gone = timedelta(0)
+    for tries, delay in enumerate(schedule):
         gone += delay
         if waited < gone * (1 - SPREAD):
             return min(attempts, tries)
-        tries += 1
     return attempts
 
 

@@ -8,7 +8,7 @@ new one. Everything is done by pieces, each in a transaction of its own, and is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ _a, _d, _f, _h, _p = schema.activities, schema.deliveries, schema.followers, sch
 CHUNK = 500
 LANE_NAMES = {LANE_ANSWER: "answers", LANE_POST: "posts", LANE_CHANGE: "changes", LANE_BULK: "bulk"}
 KIND = "host"
+BY_HAND = "ended by the operator of this server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Line:
     last_delivered_at: datetime | None
     last_heard_at: datetime | None
     trouble: str | None
+    refusal: str | None = None
+    """Its last no to a delivery, if it has taken nothing since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ class Sheet:
 
 
 def listed(tx: Tx, *, everything: bool = False, limit: int = 500) -> list[Line]:
-    """Hosts in trouble or for which something waits, or all: the worst state first, then most queued, then longest in
-    trouble."""
+    """Hosts in trouble, or that refuse what we send, or for which something waits, or all: the worst state first,
+    then most queued, then longest in trouble."""
     queue = {
         row.host: row
         for row in tx.execute(
@@ -88,13 +91,42 @@ def listed(tx: Tx, *, everything: bool = False, limit: int = 500) -> list[Line]:
     troubled = or_(_h.c.failing_since.is_not(None), _h.c.asked_until > tx.now, _h.c.quota_until > tx.now)
     rows = tx.execute(select(_h) if everything else select(_h).where(troubled)).all()
     lines = {row.host: _line(row, queue.get(row.host), tx.now) for row in rows}
-    names = sorted(queue.keys() - lines.keys())
+    refusals = _refusals(tx)
+    names = sorted((queue.keys() | refusals.keys()) - lines.keys())
     for start in range(0, len(names), CHUNK):
         some = select(_h).where(_h.c.host.in_(names[start : start + CHUNK]))
         lines |= {row.host: _line(row, queue.get(row.host), tx.now) for row in tx.execute(some)}
     for name in queue.keys() - lines.keys():
         lines[name] = _line(None, queue[name], tx.now, host=name)
+    for name, (words, at) in refusals.items():
+        line = lines.get(name)
+        if line is None:
+            continue
+        if line.last_delivered_at is None or line.last_delivered_at < at:
+            lines[name] = replace(line, refusal=words)
+        elif not everything and not line.queued and name in names:
+            del lines[name]
     return sorted(lines.values(), key=lambda line: _worst_first(line, tx.now))[:limit]
+
+
+def _refusals(tx: Tx, host: str | None = None) -> dict[str, tuple[str, datetime]]:
+    """{host: the words of its last no, and when}: of what waits for its next try, and of what has ended within a
+    week."""
+    whose = () if host is None else (_d.c.host == host,)
+    no = and_(
+        _d.c.status >= 300, _d.c.status < 500, _d.c.status.not_in((*hosts.LATER, 410)), _d.c.reason.is_not(None)
+    )
+    waits = select(func.max(_d.c.id)).where(schema.waiting, no, *whose).group_by(_d.c.host)
+    week = tx.now - timedelta(days=7)
+    by_them = and_(_d.c.state == "refused", _d.c.reason.not_like(f"{BY_HAND}%"))
+    ended = select(func.max(_d.c.id)).where(schema.ended_badly, _d.c.ended_at > week, no, by_them, *whose)
+    found: dict[str, tuple[str, datetime]] = {}
+    for numbers in (ended.group_by(_d.c.host), waits):
+        for row in tx.execute(
+            select(_d.c.host, _d.c.reason, _d.c.ended_at, _d.c.created_at).where(_d.c.id.in_(numbers))
+        ):
+            found[row.host] = (row.reason, row.ended_at or row.created_at)
+    return found
 
 
 def _worst_first(line: Line, now: datetime) -> tuple[int, int, datetime, str]:
@@ -139,8 +171,12 @@ def sheet(tx: Tx, host: str) -> Sheet | None:
         signatures["deliveries"] = Signature(row.scheme, row.scheme_at, row.scheme_evidence)
     if row is not None and row.get_manner is not None:
         signatures["documents"] = Signature(row.get_manner, row.get_at, row.get_evidence)
+    line = _line(row, queue, tx.now, host=host)
+    words, at = _refusals(tx, host).get(host, (None, tx.now))
+    if words is not None and (line.last_delivered_at is None or line.last_delivered_at < at):
+        line = replace(line, refusal=words)
     return Sheet(
-        line=_line(row, queue, tx.now, host=host),
+        line=line,
         parked_at=row.parked_at if row is not None else None,
         probed_at=row.probed_at if row is not None else None,
         software_asked_at=row.software_asked_at if row is not None else None,

@@ -7,16 +7,16 @@ reads a few rows, however much there is. Nobody's name is in it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, case, delete, func, or_, select
 
-from threadbridge.storage import connections, schema, turns
+from threadbridge.storage import connections, hosts, schema, turns
 from threadbridge.storage.store import Tx
 from threadbridge.storage.turns import Backlog
 
-_f, _h, _j = schema.figures, schema.hosts, schema.jobs
+_d, _f, _h, _j = schema.deliveries, schema.figures, schema.hosts, schema.jobs
 
 DELIVER, READ = "deliver", "read"
 KEPT = timedelta(days=1)
@@ -38,6 +38,12 @@ class Standing:
     """When an account was last read successfully."""
     connected: int
     in_trouble: int
+    waited_for: dict[str, int] = field(default_factory=dict)
+    """Hosts for which something waits that is not due, by why: 'asked' us to wait, have 'trouble', 'refuses', or
+    'order' (something goes before it). Of the first `LOOKED_AT` such deliveries."""
+
+
+LOOKED_AT = 20_000
 
 
 def count(tx: Tx, process: str, subject: str, outcomes: Iterable[tuple[str, int]]) -> None:
@@ -74,6 +80,7 @@ def standing(tx: Tx) -> Standing:
         last_read=last(tx, READ, "ok"),
         connected=connections.count(tx),
         in_trouble=connections.count_in_trouble(tx),
+        waited_for=_waited_for(tx),
     )
 
 
@@ -113,3 +120,23 @@ def _hosts(tx: Tx) -> dict[str, int]:
     ).label("state")
     rows = tx.execute(select(state, func.count().label("n")).group_by(state))
     return {row.state: row.n for row in rows}
+
+
+def _waited_for(tx: Tx) -> dict[str, int]:
+    held = (
+        select(_d.c.host, _d.c.status)
+        .where(schema.waiting, _d.c.lane.in_(turns.LANES), _d.c.due_at > tx.now)
+        .limit(LOOKED_AT)
+        .subquery()
+    )
+    no = and_(held.c.status >= 300, held.c.status < 500, held.c.status.not_in(hosts.LATER))
+    by_host = select(held.c.host, func.max(case((no, 1), else_=0)).label("no")).group_by(held.c.host).subquery()
+    spent = and_(_h.c.quota <= 0, _h.c.quota_until > tx.now)
+    ails = or_(_h.c.parked_at.is_not(None), _h.c.held_until.is_not(None), _h.c.failing_since.is_not(None))
+    why = case(
+        (or_(_h.c.asked_until > tx.now, spent), "asked"), (ails, "trouble"), (by_host.c.no == 1, "refuses"),
+        else_="order",
+    ).label("why")  # fmt: skip
+    joined = by_host.outerjoin(_h, _h.c.host == by_host.c.host)
+    rows = tx.execute(select(why, func.count().label("n")).select_from(joined).group_by(why))
+    return {row.why: row.n for row in rows}

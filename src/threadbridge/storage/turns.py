@@ -276,8 +276,9 @@ class _Turn:
             self._held[row.host] = rest_until
             self._passed_over.add(row.host)
             return False
-        if row.blocked_until is not None:
-            self._blocked[row.id] = max(row.blocked_until, self._tx.now + _SOON)
+        blocked_until = max((at for at in (row.blocked_until, row.unanswered_until) if at), default=None)
+        if blocked_until is not None:
+            self._blocked[row.id] = max(blocked_until, self._tx.now + _SOON)
             return False
         if row.held_until is not None and not hosts.begin_probe(self._tx, row.host):
             # Another worker looks at this moment whether it is back.
@@ -363,10 +364,27 @@ def _firsts(dialect: str) -> Select[Any]:
         )
         .scalar_subquery()
     )
+    # Nor does a post overtake the Accept of who is to read it: Mastodon drops what comes from somebody whom nobody
+    # there follows yet. Once it was tried it holds up nothing.
+    answer = _d.alias("answer")
+    unanswered_until = (
+        select(func.max(answer.c.due_at))
+        .where(
+            answer.c.state == _WAITING,
+            answer.c.lane == LANE_ANSWER,
+            answer.c.account_id == due.c.account_id,
+            answer.c.host == due.c.host,
+            answer.c.id < due.c.id,
+            answer.c.attempts == 0,
+            due.c.lane != LANE_ANSWER,
+        )
+        .scalar_subquery()
+    )
     return (
         select(
             due.c.id, due.c.activity_id, due.c.account_id, due.c.inbox, due.c.host, due.c.lane, due.c.post_id,
-            *hosts.MEMORY, blocked_until.label("blocked_until"), _a.c.kind, _a.c.replaced_by,
+            *hosts.MEMORY, blocked_until.label("blocked_until"),
+            unanswered_until.label("unanswered_until"), _a.c.kind, _a.c.replaced_by,
         )
         .select_from(joined.join(_a, _a.c.id == due.c.activity_id).outerjoin(_h, _h.c.host == due.c.host))
         .where(account.c.id.in_(bindparam("accounts", expanding=True)))

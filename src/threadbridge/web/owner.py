@@ -337,18 +337,13 @@ def _with_receipts(
     held = ledger.receipts(tx, numbers)
     unfinished = views.awaiting_fan_out(tx, numbers)
     return [
-        (item, receipts.sentences(held.get(item.post.id, ())), _without_receipts(item.post, unfinished))
+        (
+            item,
+            receipts.sentences(held.get(item.post.id, ())),
+            receipts.without(silent=item.post.silent, unfinished=item.post.id in unfinished),
+        )
         for item in shown.gather(tx, ids, page, {account.id: account})
     ]
-
-
-def _without_receipts(post: Post, unfinished: set[int]) -> str:
-    """What to say of a post about which nothing was delivered."""
-    if post.id in unfinished:
-        return "being handed out to your followers' servers"
-    if post.silent:
-        return "part of your history: shown here, never sent out"
-    return "nobody to deliver to: no server followed you when it was posted"
 
 
 def _posts(

@@ -169,7 +169,7 @@ def _shown(tx: Tx, ids: Ids, account_id: int, number: int, show: str, after: str
         "post": post,
         "title": shown.title(account, post),
         "sentences": receipts.sentences(said),
-        "unfinished": number in views.awaiting_fan_out(tx, [number]),
+        "without": receipts.without(silent=post.silent, unfinished=number in views.awaiting_fan_out(tx, [number])),
         "can_try": any(one.state in ("waiting", "refused", "gone", "given_up") for one in said),
         "servers": found,
         "older": quote(following, safe="") if following else None,

@@ -66,7 +66,8 @@ class _Probes:
             self._said = reasons
             log.warning("not ready", reasons=reasons) if reasons else log.info("ready again")
         if not reasons:
-            return PlainTextResponse("ok\n", headers=_NEVER)
+            brake = "the brake is on (THREADBRIDGE_QUIET): nothing leaves\n" if self._config.quiet else ""
+            return PlainTextResponse(f"ok\n{brake}", headers=_NEVER)
         words = "".join(f"{reason}\n" for reason in reasons)
         return PlainTextResponse(f"not ready\n{words}", 503, {**_NEVER, "Retry-After": "10"})
 

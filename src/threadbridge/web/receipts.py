@@ -85,6 +85,15 @@ def _sentence(kind: str, receipts: Sequence[Receipt]) -> Sentence:
     )
 
 
+def without(*, silent: bool, unfinished: bool) -> str:
+    """What to say of a post about which nothing was delivered."""
+    if unfinished:
+        return "being handed out to the followers' servers"
+    if silent:
+        return "part of the history: shown here, never sent out"
+    return "nobody to deliver to: no server followed when it was posted"
+
+
 def tally(states: dict[str, int]) -> str:
     """The sentence for one activity whose reasons are not at hand: {state: deliveries}."""
     if not states:

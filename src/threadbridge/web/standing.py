@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from threadbridge.config import Config
@@ -104,24 +104,28 @@ def why_not(config: Config, *, is_newest: bool, free: int, standing: Standing | 
     return reasons
 
 
-def in_words(standing: Standing) -> Sequence[str]:
-    """How things stand, honestly, for everybody: the first sentence is the one that matters."""
-    told = []
+def in_words(standing: Standing, *, quiet: bool = False) -> Sequence[str]:
+    """How things stand, honestly, for everybody: the first sentence is the one that matters. `quiet`: the brake is
+    on."""
+    told = [BRAKE] if quiet else []
     behind = max(
         (standing.lanes[n].oldest_due_seconds for n in (LANE_ANSWER, LANE_POST) if n in standing.lanes), default=0.0
     )
-    if behind < 5:
+    if quiet:
+        waiting = sum(lane.waiting for lane in standing.lanes.values())
+        told.append(f"{waiting:,} {'delivery waits' if waiting == 1 else 'deliveries wait'} for that.")
+    elif behind < 5:
         told.append("New posts and answers leave at once.")
     else:
         told.append(f"New posts and answers are {span(behind)} behind.")
     for number, lane in sorted(standing.lanes.items()):
-        if number > LANE_POST and lane.oldest_due_seconds >= 60:
+        if number > LANE_POST and lane.oldest_due_seconds >= 60 and not quiet:
             what = "Edits and deletions" if number < len(metrics.LANES) - 1 else "Work in bulk (moves, farewells)"
             verb = "are" if number < len(metrics.LANES) - 1 else "is"
             told.append(f"{what} {verb} {span(lane.oldest_due_seconds)} behind.")
     held = sum(lane.waiting - lane.due for lane in standing.lanes.values())
     if held:
-        told.append(f"{held:,} deliveries wait for servers that do not answer, or for what goes before them.")
+        told.append(_held(held, standing.waited_for))
     if not standing.connected:
         told.append("No account is connected to its source.")
     elif standing.last_read is None or standing.at - standing.last_read > SILENCE:
@@ -130,6 +134,27 @@ def in_words(standing: Standing) -> Sequence[str]:
         accounts = "account" if standing.in_trouble == 1 else "accounts"
         told.append(f"{standing.in_trouble:,} {accounts} cannot be read.")
     return told
+
+
+BRAKE = "The brake is on: nothing is sent to other servers until it is released."
+
+_WHY = {
+    "asked": ("asked to wait", "asked to wait"),
+    "trouble": ("has trouble", "have trouble"),
+    "refuses": ("refuses", "refuse"),
+}
+
+
+def _held(held: int, waited_for: Mapping[str, int]) -> str:
+    """'3 deliveries wait: 1 server asked to wait, 1 has trouble, 1 refuses.'"""
+    parts: list[str] = []
+    for why, (one, many) in _WHY.items():
+        if count := waited_for.get(why, 0):
+            noun = ("" if parts else " server") if count == 1 else ("" if parts else " servers")
+            parts.append(f"{count:,}{noun} {one if count == 1 else many}")
+    if waited_for.get("order") or not parts:
+        parts.append("some for what goes before them" if parts else "something goes before them")
+    return f"{held:,} {'delivery waits' if held == 1 else 'deliveries wait'}: {', '.join(parts)}."
 
 
 def span(seconds: float) -> str:

@@ -48,17 +48,18 @@ def routes(services: Services, watch: Watch) -> list[Route]:
             request,
             "status.html",
             canonical=f"{services.ids.base}/status",
-            words=in_words(standing),
+            words=in_words(standing, quiet=services.config.quiet),
             at=standing.at,
             last_read=standing.last_read,
             connected=standing.connected,
-            lanes=[_row(standing, number) for number in range(len(LANES))],
+            lanes=[_row(standing, number, quiet=services.config.quiet) for number in range(len(LANES))],
             ends=[(words, standing.last_hour.get(state, 0)) for state, words in ENDS],
             version=__version__,
         )
 
     async def document(request: Request) -> Response:
-        body = orjson.dumps(told(await watch.standing()), option=orjson.OPT_INDENT_2) + b"\n"
+        standing = told(await watch.standing(), quiet=services.config.quiet)
+        body = orjson.dumps(standing, option=orjson.OPT_INDENT_2) + b"\n"
         headers = {"access-control-allow-origin": "*"}
         return answer(request, body, "application/json", cache=CACHE_PAGE, headers=headers)
 
@@ -68,24 +69,28 @@ def routes(services: Services, watch: Watch) -> list[Route]:
     ]
 
 
-def _row(standing: Standing, number: int) -> dict[str, Any]:
+def _row(standing: Standing, number: int, *, quiet: bool) -> dict[str, Any]:
     lane = standing.lanes.get(number, Backlog(0, 0, 0.0))
     name, about = LANES[number]
     late = f"{span(lane.oldest_due_seconds)} behind" if lane.oldest_due_seconds >= 5 else "at once"
+    late = "when the brake is released" if quiet else late
     return {"name": name, "about": about, "late": late, "due": lane.due, "held": lane.waiting - lane.due}
 
 
-def told(standing: Standing) -> dict[str, Any]:
-    """How things stand as JSON. Ages in seconds; `held` waits for a server that rests, or for what goes before it."""
+def told(standing: Standing, *, quiet: bool) -> dict[str, Any]:
+    """How things stand as JSON. Ages in seconds; `held` waits for a server that rests or refuses, or for what goes
+    before it; `brake`: nothing leaves at all."""
     return {
         "version": __version__,
         "at": iso(standing.at),
-        "words": list(in_words(standing)),
+        "brake": quiet,
+        "words": list(in_words(standing, quiet=quiet)),
         "lanes": {
             name: {"age_seconds": round(lane.oldest_due_seconds, 1), "due": lane.due, "held": lane.waiting - lane.due}
             for number, name in enumerate(metrics.LANES)
             for lane in (standing.lanes.get(number, Backlog(0, 0, 0.0)),)
         },
+        "servers_waited_for": {why: standing.waited_for.get(why, 0) for why in ("asked", "trouble", "refuses")},
         "deliveries_last_hour": {state: standing.last_hour.get(state, 0) for state, _ in ENDS},
         "last_successful_read": iso(standing.last_read) if standing.last_read else None,
         "connected_accounts": standing.connected,
