@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -307,7 +308,7 @@ def load(**overrides: Any) -> Config:
         lines = []
         for problem in error.errors():
             where = str(problem["loc"][0]) if problem["loc"] else ""
-            message = str(problem["msg"]).removeprefix("Value error, ")
+            message = _in_words(where, problem)
             if problem["type"] == "extra_forbidden":
                 lines.append(f"{file}: {where}: no such setting")
             else:
@@ -315,6 +316,36 @@ def load(**overrides: Any) -> Config:
         raise BadConfiguration("The configuration is not usable", detail="; ".join(lines)) from None
     except (OSError, ValueError) as error:
         raise BadConfiguration(f"The configuration file {file} could not be read", detail=str(error)) from None
+
+
+_WANTED = {
+    "int_parsing": "a whole number", "int_from_float": "a whole number", "int_type": "a whole number",
+    "float_parsing": "a number", "float_type": "a number", "finite_number": "a number",
+    "bool_parsing": "yes or no (1 or 0)", "bool_type": "yes or no (1 or 0)",
+    "url_parsing": "an address such as https://bridge.example", "path_type": "a path", "string_type": "text",
+}  # fmt: skip
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt"), "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"), "multiple_of": ("a multiple of", "multiple_of"),
+    "string_too_short": ("at least so many characters:", "min_length"),
+    "string_too_long": ("at most so many characters:", "max_length"),
+}  # fmt: skip
+
+
+def _in_words(name: str, problem: ErrorDetails) -> str:
+    """What is wrong with a setting: what was given, and what is allowed. A secret is not repeated."""
+    field = Config.model_fields.get(name)
+    secret = field is not None and "Secret" in str(field.annotation)
+    value = "what is given" if secret else f"{str(problem['input'])[:100]!r}"
+    context = problem.get("ctx", {})
+    if problem["type"] in _WANTED:
+        return f"{value} is not {_WANTED[problem['type']]}"
+    if problem["type"] in _BOUNDS:
+        words, which = _BOUNDS[problem["type"]]
+        return f"{value} is not allowed: {words} {context[which]}"
+    if problem["type"] == "literal_error":
+        return f"{value} is none of {context['expected']}"
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def unknown_environment() -> list[str]:

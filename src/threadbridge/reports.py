@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from threadbridge.portability.archive import ArchiveSummary
 from threadbridge.portability.certificates import CertificateReport
@@ -40,15 +40,29 @@ def archive_lines(summary: ArchiveSummary, path: str) -> Iterator[str]:
     """Where the archive is, how large, and what it holds."""
     yield f"Wrote {path}: {summary.size:,} bytes, {summary.members:,} files"
     yield f"  SHA-256  {summary.sha256}"
-    yield "  holds    " + ", ".join(f"{count:,} {what}" for what, count in summary.counts.items())
+    yield f"  holds    {_counted(summary.counts)}"
     if summary.omissions:
-        yield f"  {summary.omissions} files could not be included; manifest.json names each with the reason"
+        files = "1 file" if summary.omissions == 1 else f"{summary.omissions:,} files"
+        yield f"  {files} could not be included; manifest.json names each with the reason"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """'1 post, 12 replies': without what there is none of."""
+    parts = (f"{count:,} {_one(what) if count == 1 else what}" for what, count in counts.items() if count)
+    return ", ".join(parts) or "nothing"
+
+
+def _one(what: str) -> str:
+    """The singular of what an archive counts."""
+    if what.endswith("ies"):
+        return f"{what[:-3]}y"
+    return what[:-1] if what.endswith("s") else what
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     """The verdict, or everything that is wrong."""
     if report.ok:
-        counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+        counted = _counted(report.counts)
         yield f"Whole: {report.members:,} files of @{report.handle}, as of {report.as_of}"
         yield f"  holds    {counted}"
         return

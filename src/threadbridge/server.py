@@ -157,8 +157,7 @@ def _locked(database: Path, role: str) -> Iterator[None]:
             file.seek(0)
             other = file.read().strip() or "unknown"
             raise Conflict(
-                f"Another threadbridge process (pid {other}) already works as {role} on this database",
-                detail=str(database),
+                f"Another threadbridge process (pid {other}) already works as {role} on this database ({database})",
                 hint="Stop it first. To run several processes use PostgreSQL (THREADBRIDGE_DATABASE_URL).",
             ) from None
         file.truncate(0)
@@ -245,6 +244,7 @@ async def run(
         loop.add_signal_handler(number, stopping.set)
     if ground.config.otlp_endpoint is not None:
         traces.configure(ground.config.otlp_endpoint, __version__)
+    ground.store.wake_apart()
     services = open_services(ground)
     tasks: list[asyncio.Task[None]] = []
     try:

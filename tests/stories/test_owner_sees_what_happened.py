@@ -67,7 +67,7 @@ def test_the_overview_says_what_became_of_the_newest_posts(site: Site, marta: Ac
             "The post: delivered to 8 of 11 servers; 2 waiting: it did not answer in time; 1 refused: it answered 401"
             in page
         )
-        assert "Part of your history: shown here, never sent out" in page
+        assert "Part of the history: shown here, never sent out" in page
         assert "<strong>4</strong> followers" in page
         assert "Only for you: thank you." in page
         one = html.unescape(client.get(f"/owner/posts/{site.numbers['newest']}").text)

@@ -192,7 +192,7 @@ def test_the_owner_holds_sends_and_cancels_by_forms(tmp_path: Path) -> None:
             assert press(client, f"/owner/held/{found['keep me'].id}/cancel", token) == 409
             here.note_of(sent)
             assert press(client, f"/owner/held/{found['send me'].id}/cancel", token) == 404
-            assert "the owner's page chose not to share it" in html.unescape(client.get("/owner/held").text)
+            assert "you chose not to share it" in html.unescape(client.get("/owner/held").text)
             assert here.held(kept) is None
 
 

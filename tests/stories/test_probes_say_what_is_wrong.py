@@ -144,7 +144,7 @@ def test_what_is_judged(tmp_path: Path) -> None:
     assert in_words(late) == [
         "New posts and answers are 15 minutes behind.",
         "Edits and deletions are 2.5 hours behind.",
-        "1 deliveries wait for servers that do not answer, or for what goes before them.",
+        "1 delivery waits for what goes before it.",
         "Accounts are not being read: new posts are not seen.",
         "1 account cannot be read.",
     ]

@@ -15,6 +15,7 @@ from threadbridge.cli.terminal import (
     print_lines,
     progress,
 )
+from threadbridge.errors import NotFound
 from threadbridge.portability import certificates, exports, verify
 from threadbridge.portability.certificates import CertificateReport
 from threadbridge.portability.verify import VerifyReport
@@ -53,6 +54,9 @@ def verify_(
 
     Example: threadbridge verify alice.zip
     """
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "not there"
+        raise NotFound(f"{file} is {what}", hint="Give an archive (a ZIP), or a certificate of erasure (JSON).")
     report: VerifyReport | CertificateReport
     if certificates.looks_like_one(file):
         report = certificates.verify(file)

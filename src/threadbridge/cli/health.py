@@ -21,7 +21,8 @@ def doctor_(as_json: AsJson = False) -> None:
 
     Example: threadbridge doctor
     """
-    findings = asyncio.run(doctor.examine(load()))
+    config = load()
+    findings = asyncio.run(doctor.examine(config))
     if as_json:
         print_json(findings)
     else:
@@ -29,4 +30,4 @@ def doctor_(as_json: AsJson = False) -> None:
         for finding in findings:
             out.print(f"{marks[finding.level]} {shown(finding.subject)}: {shown(finding.words)}")
     if any(finding.level == "error" for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(1 if config.base_url else 2)

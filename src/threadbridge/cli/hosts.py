@@ -48,8 +48,7 @@ def list_hosts(
             "Server": one.host,
             "State": _state(one, now),
             "Since": _age(one.failing_since, now),
-            "Queued": str(one.queued),
-            "Oldest": _age(one.oldest_at, now) if one.queued else "",
+            "Queued": f"{one.queued} ({_age(one.oldest_at, now)})" if one.queued else "",
             "Last error": _brief(one.trouble or one.refusal or "", one.host),
         }
         for one in found
@@ -232,7 +231,7 @@ def _ask(yes: bool, as_json: bool, question: str) -> None:
     if as_json:
         raise Invalid("Nobody can be asked with --json", hint="Add --yes.")
     try:
-        agreed = typer.confirm(question)
+        agreed = typer.confirm(question, err=True)
     except typer.Abort:
         raise Invalid("Nobody answered", hint="Where nobody can be asked, add --yes.") from None
     if not agreed:

@@ -85,7 +85,7 @@ class ZipReader:
                 "The ZIP has no proper end: it was cut off, or something was added",
                 hint="Download it again.",
             )
-        raise Invalid("This is no ZIP file")
+        raise Invalid("This is no ZIP file, so no archive, and no JSON, so no certificate of erasure")
 
     def _read_end(self) -> None:
         raw = self._at(self._end, END.size)

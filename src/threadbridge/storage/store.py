@@ -209,6 +209,11 @@ class Store:
         """Call `listener()` after each commit that made something due, in this process or (PostgreSQL) in another; in
         any thread. A hint only: see `patience`."""
         self._waiting_for_work.append(listener)
+        self.wake_apart()
+
+    def wake_apart(self) -> None:
+        """Have wake-ups said and heard over a connection of their own, from now on (PostgreSQL): for processes that
+        live on."""
         if self.dialect == "postgresql" and not self._pooled and self._listening is None:
             self._listening = wakeups.Listening(self.engine.url, _libpq(self.engine.url), self._ring)
 
@@ -224,6 +229,12 @@ class Store:
         if next_due is None:
             return most
         return min(most, max(0.001, (next_due - self.clock()).total_seconds()))
+
+    def _wake(self) -> None:
+        if self._listening is not None:
+            self._listening.tell()
+        if self._listening is None or not self._listening.live:
+            self._ring()
 
     def _ring(self) -> None:
         for listener in self._waiting_for_work:
@@ -298,11 +309,11 @@ class Store:
                 with self.engine.begin() as connection:
                     tx = Tx(connection, self.clock())
                     result = work(tx, *args, **kwargs)
-                    if tx.wakes:
+                    if tx.wakes and self._listening is None:
                         connection.exec_driver_sql(f"NOTIFY {wakeups.CHANNEL}")
                 self._tell(tx.touched)
-                if tx.wakes and not (self._listening is not None and self._listening.live):
-                    self._ring()
+                if tx.wakes:
+                    self._wake()
                 _tell_of(tx)
                 return result
             except exc.DBAPIError as error:

@@ -3,8 +3,10 @@
     store.on_work(worker.look)        # called after each commit, here or elsewhere, that made something due
     tx.wake()                         # in the transaction that makes it due: jobs.add, ledger.add_deliveries
 
-SQLite has one process that writes: whoever commits rings. On PostgreSQL the transaction itself says NOTIFY, which is
-heard when, and only if, it commits, and one connection per process LISTENs.
+SQLite has one process that writes: whoever commits rings. On PostgreSQL one connection per process LISTENs, and says
+NOTIFY after a commit, once for as many as came meanwhile: said inside the transactions, it would have them commit one
+after another, since PostgreSQL holds one lock for the whole server from a NOTIFY to the end of its commit. A command,
+which has no such connection, says it inside.
 
 Rule: a wake-up is a hint and nothing depends on it. Whoever waits looks by itself as well: every second while it is
 known that wake-ups arrive, five times a second while they do not (the listening connection was lost, or a pooler in
@@ -44,15 +46,22 @@ class Listening:
         self._heard = heard
         self._closing = threading.Event()
         self._reads, self._writes = os.pipe()
+        os.set_blocking(self._writes, False)
         self.live = False
         """Whether wake-ups arrive just now."""
         self._thread = threading.Thread(target=self._run, name="store-listening", daemon=True)
         self._thread.start()
 
+    def tell(self) -> None:
+        """Wake whoever waits, in every process. Comes back at once."""
+        # A full pipe says it already.
+        with suppress(BlockingIOError):
+            os.write(self._writes, b"n")
+
     def close(self) -> None:
         """Hang up."""
         self._closing.set()
-        os.write(self._writes, b"x")
+        self.tell()
         # A connection that is being made to a server that does not answer is not waited for.
         self._thread.join(timeout=2)
         if not self._thread.is_alive():
@@ -92,8 +101,12 @@ class Listening:
             selector.register(driver.fileno(), selectors.EVENT_READ)
             selector.register(self._reads, selectors.EVENT_READ)
             while not self._closing.is_set():
-                if not selector.select(_BEAT_SECONDS):
+                ready = {key.fd for key, _ in selector.select(_BEAT_SECONDS)}
+                if not ready:
                     # Nothing for a while: a connection whose other end has vanished without a word shows it now.
                     driver.execute("SELECT 1")
+                if self._reads in ready:
+                    os.read(self._reads, 65536)
+                    driver.execute(f"NOTIFY {CHANNEL}")
                 if any(True for _ in driver.notifies(timeout=0)):
                     self._heard()

@@ -56,7 +56,11 @@ class _Rooms:
     async def held(self, request: Request, session: Session) -> Response:
         values = await self._store.read(_held, self._ids, session.account.id)
         return self._renderer.private(
-            "owner/held.html", account=session.account, form_token=session.form_token, **values
+            "owner/held.html",
+            account=session.account,
+            form_token=session.form_token,
+            saved=request.query_params.get("saved") == "1",
+            **values,
         )
 
     async def choose(self, request: Request, session: Session, fields: dict[str, str]) -> str:
@@ -64,7 +68,7 @@ class _Rooms:
         if not (given.isascii() and given.isdigit() and len(given) < 3):
             raise Invalid(f"{given[:20]!r} is no number of minutes", hint=f"Choose 0 to {held.MINUTES[-1]}.")
         await self._store.transact(holding.choose, session.account.id, int(given), _WHO)
-        return "/owner/held"
+        return "/owner/held?saved=1"
 
     def done(self, work: Callable[[Tx, int, int, str], None]) -> Act:
         async def acted(request: Request, session: Session, fields: dict[str, str]) -> str:
@@ -83,7 +87,10 @@ def _held(tx: Tx, ids: Ids, account_id: int) -> dict[str, Any]:
         pictures = [ids.media(row.sha256, row.media_type) for row in files if row and row.media_type[:6] == "image/"]
         left = max(0, -int((tx.now - one.due_at).total_seconds() // 60))
         young = one.post.published > tx.now - holding.AFTER_ALL
-        rows.append({"held": one, "left": left, "files": len(files), "pictures": pictures, "young": young})
+        reason = (one.reason or "").replace(_WHO, "you", 1)
+        rows.append(
+            {"held": one, "left": left, "files": len(files), "pictures": pictures, "young": young, "reason": reason}
+        )
     return {
         "waiting": [row for row in rows if row["held"].state == "held"],
         "unshared": [row for row in rows if row["held"].state == "unshared"],

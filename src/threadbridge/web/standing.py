@@ -152,9 +152,12 @@ def _held(held: int, waited_for: Mapping[str, int]) -> str:
         if count := waited_for.get(why, 0):
             noun = ("" if parts else " server") if count == 1 else ("" if parts else " servers")
             parts.append(f"{count:,}{noun} {one if count == 1 else many}")
-    if waited_for.get("order") or not parts:
-        parts.append("some for what goes before them" if parts else "something goes before them")
-    return f"{held:,} {'delivery waits' if held == 1 else 'deliveries wait'}: {', '.join(parts)}."
+    words = f"{held:,} {'delivery waits' if held == 1 else 'deliveries wait'}"
+    if not parts:
+        return f"{words} for what goes before {'it' if held == 1 else 'them'}."
+    if waited_for.get("order"):
+        parts.append("some for what goes before them")
+    return f"{words}: {', '.join(parts)}."
 
 
 def span(seconds: float) -> str:
