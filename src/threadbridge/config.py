@@ -325,8 +325,9 @@ _WANTED = {
     "url_parsing": "an address such as https://bridge.example", "path_type": "a path", "string_type": "text",
 }  # fmt: skip
 _BOUNDS = {
-    "greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt"), "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"), "multiple_of": ("a multiple of", "multiple_of"),
+    "greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"), "less_than": ("less than", "lt"),
+    "multiple_of": ("a multiple of", "multiple_of"),
     "string_too_short": ("at least so many characters:", "min_length"),
     "string_too_long": ("at most so many characters:", "max_length"),
 }  # fmt: skip

@@ -80,7 +80,8 @@ def _at_rest(ground: Ground) -> list[Finding]:
         else Finding("warning", "secret key", f"readable by others: chmod 600 {ground.config.secret_key_path}")
     )
     people, posts = ground.store.read_now(accounts.totals)
-    found.append(Finding("ok", "accounts", f"{people} accounts, {posts} posts"))
+    words = f"{people} {'account' if people == 1 else 'accounts'}, {posts} {'post' if posts == 1 else 'posts'}"
+    found.append(Finding("ok", "accounts", words))
     troubled = ground.store.read_now(connections.count_in_trouble)
     if troubled:
         found.append(

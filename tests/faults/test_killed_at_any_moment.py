@@ -148,12 +148,18 @@ def check(here: Beside, servers: list[Crowd], following: Following, publishing: 
         deleted = [
             a["object"] if isinstance(a["object"], str) else a["object"]["id"] for a in people.of_kind("Delete")
         ]
-        assert set(created) == {ids.post(1, number) for number in publishing.posts}
-        assert set(deleted) == {ids.post(1, number) for number in publishing.deleted}
+        # What was deleted before it left need not come at all; whatever may have arrived is deleted there.
+        published, gone = (
+            {ids.post(1, number) for number in numbers} for numbers in (publishing.posts, publishing.deleted)
+        )
+        assert published - gone <= set(created) <= published
+        assert gone & set(created) <= set(deleted) <= gone
         order = [(a["type"], a["object"] if isinstance(a["object"], str) else a["object"]["id"])
                  for a in people.received if a["type"] in ("Create", "Delete")]  # fmt: skip
         for number in publishing.deleted:
             uri = ids.post(1, number)
+            if uri not in created:
+                continue
             last_create = max(place for place, what in enumerate(order) if what == ("Create", uri))
             first_delete = min(place for place, what in enumerate(order) if what == ("Delete", uri))
             assert last_create < first_delete
@@ -164,7 +170,7 @@ def check(here: Beside, servers: list[Crowd], following: Following, publishing: 
         for (_, body), asked in zip(people.requests, people.arrivals, strict=True):
             bodies.setdefault(asked.activity["id"], set()).add(body)
     assert {len(found) for found in bodies.values()} == {1}
-    rows = here.count("deliveries")
+    rows = here.count("deliveries") - here.count("deliveries", state="superseded")
     requests = sum(len(people.arrivals) for people in servers)
     assert rows <= requests <= rows * 1.5 + 20
     assert here.count("deliveries", state="delivered") == rows

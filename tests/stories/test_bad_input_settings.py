@@ -23,9 +23,9 @@ def shell(tmp_path: Path) -> CommandLine:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"PORT": "http"}, ["THREADBRIDGE_PORT", "integer"]),
+        ({"PORT": "http"}, ["THREADBRIDGE_PORT", "'http' is not a whole number"]),
         ({"PORT": "65536"}, ["THREADBRIDGE_PORT", "65535"]),
-        ({"POLL_SECONDS": "0"}, ["THREADBRIDGE_POLL_SECONDS", "greater than 0"]),
+        ({"POLL_SECONDS": "0"}, ["THREADBRIDGE_POLL_SECONDS", "'0' is not allowed: more than 0"]),
         ({"PORT": "x", "POLL_SECONDS": "y"}, ["THREADBRIDGE_PORT", "THREADBRIDGE_POLL_SECONDS"]),
         ({"ALLOWED_PRIVATE_NETWORKS": "10.0.0.0/99"}, ["THREADBRIDGE_ALLOWED_PRIVATE_NETWORKS", "10.0.0.0/99"]),
         ({"LOG_FORMAT": "xml"}, ["THREADBRIDGE_LOG_FORMAT", "json"]),

@@ -80,8 +80,10 @@ def test_many_things_said_at_once_by_one_person_are_all_taken(bridge: Bridge, st
     assert set(statuses) == {202}
     assert bridge.count("reactions") == 2
     assert bridge.count("followers") == 1
-    # Each of them waits in front of a button.
-    eventually(lambda: len(stranger.of_kind("Accept")) == 8)
+    # The one that counts is answered; what answers the others is replaced by that, if it has not left yet.
+    eventually(
+        lambda: any(bridge.count("followers", follow_uri=said["object"]["id"]) for said in stranger.of_kind("Accept"))
+    )
 
 
 @pytest.mark.parametrize("letter", ["a", "語"])

@@ -190,9 +190,9 @@ def test_the_commands(tmp_path: Path) -> None:
         assert [row["state"] for row in shell.run("relays", "list", "--json").json] == ["waiting"]
         for wrong in (["relays", "remove", one.uri], ["relays", "add", "relay.example"],
                       ["relays", "add", "http://10.1.1.1/inbox"],
-                      ["followers", "approve", "alice", "@nobody@nowhere"],
-                      ["followers", "approval", "alice", "perhaps"]):  # fmt: skip
+                      ["followers", "approve", "alice", "@nobody@nowhere"]):  # fmt: skip
             shell.run(*wrong).refused(status=1)
+        shell.run("followers", "approval", "alice", "perhaps").refused(status=2)
 
         shell.run("followers", "approval", "alice", "by-hand").went_well()
         one.post(f"{actor}/inbox", one.activity("Follow", actor))

@@ -93,9 +93,9 @@ def test_what_waits_says_why(bridge: Bridge, peers: dict[str, Crowd], tmp_path: 
             assert "Asked again" not in client.get(path, params={"again": words}).text
     # What was tried stays counted.
     settled(bridge, number, 2, attempts=2)
-    words = {row.host: row for row in ledger_rows(bridge, post_id=number)}
-    assert (words[shut].state, words[shut].status, words[ill].state) == ("waiting", 403, "waiting")
-    (due,) = {row.due_at - row.created_at for row in words.values() if row.host == shut}
+    tried = {row.host: row for row in ledger_rows(bridge, post_id=number)}
+    assert (tried[shut].state, tried[shut].status, tried[ill].state) == ("waiting", 403, "waiting")
+    (due,) = {row.due_at - row.created_at for row in tried.values() if row.host == shut}
     assert due < timedelta(minutes=7)  # the schedule has begun anew
 
     shell = CommandLine(tmp_path, settings={"BASE_URL": bridge.base, "DATA_DIR": str(tmp_path / "data")})
@@ -141,6 +141,19 @@ def test_the_brake_is_seen_from_outside(tmp_path: Path) -> None:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.text[:2]) == (200, "ok")
         assert "the brake is on" in ready.text
+
+
+def test_what_is_typed_wrongly_is_said_in_plain_words(tmp_path: Path) -> None:
+    shell = CommandLine(tmp_path)
+    few = shell.run("queue", POLL_SECONDS="often").refused(
+        "THREADBRIDGE_POLL_SECONDS: 'often' is not a number", status=2
+    )
+    assert "Input should" not in few.err
+    shell.run("queue", DATABASE_CONNECTIONS="0").refused("'0' is not allowed: at least", status=2)
+    shell.run("verify", "missing.zip").refused("missing.zip is not there", "certificate", status=1)
+    (tmp_path / "nope.txt").write_text("hello")
+    said = shell.run("verify", str(tmp_path / "nope.txt"))
+    assert (said.status, "certificate" in said.out) == (1, True)
 
 
 def test_one_reason_is_not_that_of_all() -> None:

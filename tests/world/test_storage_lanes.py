@@ -12,7 +12,7 @@ from tests.world.deliverable import Clock, account, address, fail, post, rows, s
 
 from threadbridge.delivery import fanout
 from threadbridge.delivery.outbox import FAN_OUT
-from threadbridge.storage import jobs, migrate, superseding, turns
+from threadbridge.storage import blocks, jobs, migrate, superseding, turns
 from threadbridge.storage.ledger import LANE_ANSWER, LANE_BULK, LANE_CHANGE, LANE_POST, Activity
 from threadbridge.storage.store import Store, Tx
 
@@ -307,3 +307,20 @@ def test_a_post_waits_for_the_accept_of_who_is_to_read_it_once(store: Store, clo
     clock.forward(seconds=-3590)
     # It was tried: a personal inbox that does not work keeps nothing back from the others at its server.
     assert [row.inbox for row in take(store)] == ["https://far.example/inbox"]
+
+
+def test_who_holds_a_copy_and_is_not_told_of_its_deletion_is_written_down(store: Store) -> None:
+    alice = account(store)
+    number = post(store, alice)
+    news = said(store, alice, post_id=number)
+    address(store, news, "shut.example", "open.example")
+    for row in take(store):
+        settle(store, row)
+    store.transact_now(blocks.put, blocks.OPERATOR, [blocks.Entry("domain", "shut.example", "suspend")])
+    deletion = said(store, alice, "Delete", post_id=number)
+    address(store, deletion, "shut.example", "open.example")
+    told = {row.host: (row.state, row.reason) for row in rows(store, activity_id=deletion.id)}
+    assert told == {
+        "shut.example": ("given_up", "this server is suspended here"), "open.example": ("waiting", None),
+    }  # fmt: skip
+    assert [row.host for row in take(store)] == ["open.example"]

@@ -397,7 +397,7 @@ def test_what_was_given_up_goes_again_unless_it_is_out_of_date(store: Store, clo
     assert store.transact_now(board.replay, "a.example", since=since, refused_too=False) == (2, 2, None)
     waiting = rows(store, state="waiting")
     assert {row.activity_id for row in waiting} == {gone_too.id, alone.id}
-    assert {(row.attempts, row.created_at) for row in waiting} == {(0, clock.now)}
+    assert {(row.attempts, row.created_at) for row in waiting} == {(1, clock.now)}
     assert store.transact_now(board.replay, "a.example", since=clock.now, refused_too=True)[0] == 0
     assert store.transact_now(board.replay, "a.example", since=since, refused_too=True)[0] == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from threadbridge.activitypub.text import host_of
-from threadbridge.cli.terminal import AsJson, ground, out, print_json, shown
+from threadbridge.cli.terminal import AsJson, err, ground, out, print_json, shown
 from threadbridge.delivery import tending
 from threadbridge.delivery.tending import Found
 from threadbridge.domain import hosts as rules
@@ -230,11 +231,11 @@ def _ask(yes: bool, as_json: bool, question: str) -> None:
         return
     if as_json:
         raise Invalid("Nobody can be asked with --json", hint="Add --yes.")
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        raise Invalid("Nobody answered", hint="Where nobody can be asked, add --yes.") from None
-    if not agreed:
+    err.print(shown(f"{question} [y/N]"), end=" ")
+    answer = sys.stdin.readline()
+    if not answer:
+        raise Invalid("Nobody answered", hint="Where nobody can be asked, add --yes.")
+    if answer.strip().lower() not in ("y", "yes"):
         raise typer.Abort
 
 

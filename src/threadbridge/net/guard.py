@@ -159,7 +159,7 @@ class Guard:
             texts = await self._look_up(host, port)
         except NameUnknown as error:
             if await self._resolves_nothing(host):
-                raise OwnTrouble("No name is resolved here at present", detail=error.detail) from None
+                raise OwnTrouble(f"{host} does not resolve, and no name does here at present", detail=error.detail) from None
             raise
         try:
             addresses = [ip_address(text) for text in dict.fromkeys(texts)]

@@ -193,7 +193,13 @@ def add_deliveries(
     wanted = list(inboxes)
     shut = set() if suspended_too else blocks.suspended_hosts(tx, {host for _, host in wanted}, said.account_id)
     about_a_post = said.post_id is not None
-    shut |= outages.not_written_for(tx, {host for _, host in wanted}, said.kind, about_a_post=about_a_post)
+    silent = outages.not_written_for(tx, {host for _, host in wanted}, said.kind, about_a_post=about_a_post)
+    if said.kind == "Delete":
+        # Whoever may hold a copy and is not told stands in the certificate of the deletion, with the reason.
+        _write_untold(tx, said, [one for one in wanted if one[1] in shut], lane, "this server is suspended here")
+        quiet = [one for one in wanted if one[1] in silent - shut]
+        _write_untold(tx, said, quiet, lane, "this server has not answered for more than 30 days")
+    shut |= silent
     rows = [
         {
             "activity_id": said.id,
@@ -213,6 +219,16 @@ def add_deliveries(
     if rows:
         tx.wake(due_at)
     return _ADDRESS.many(tx, rows)
+
+
+def _write_untold(tx: Tx, said: Activity, inboxes: Sequence[tuple[str, str]], lane: int, reason: str) -> None:
+    for inbox, host in inboxes:
+        ended = {
+            "activity_id": said.id, "account_id": said.account_id, "post_id": said.post_id, "inbox": inbox,
+            "host": host, "order_key": said.order_key, "lane": lane, "state": "given_up", "due_at": tx.now,
+            "created_at": tx.now, "ended_at": tx.now, "reason": reason,
+        }  # fmt: skip
+        tx.execute(tx.insert(_d).values(**ended).on_conflict_do_nothing())
 
 
 def recipients(tx: Tx, activity_id: int, *, after: str = "", limit: int = 500) -> list[tuple[str, str]]:
