@@ -159,7 +159,8 @@ class Guard:
             texts = await self._look_up(host, port)
         except NameUnknown as error:
             if await self._resolves_nothing(host):
-                raise OwnTrouble(f"{host} does not resolve, and no name does here at present", detail=error.detail) from None
+                words = f"{host} does not resolve, and no name does here at present"
+                raise OwnTrouble(words, detail=error.detail) from None
             raise
         try:
             addresses = [ip_address(text) for text in dict.fromkeys(texts)]
