@@ -213,7 +213,7 @@ class Bridge:
 
     def get(self, path: str, accept: str = "application/activity+json", **headers: str) -> httpx2.Response:
         url = path if path.startswith("http") else self.base + path
-        return httpx2.get(url, headers={"Accept": accept, **headers}, trust_env=False)
+        return httpx2.get(url, headers={"Accept": accept, **headers}, trust_env=False, timeout=30)
 
 
 @lru_cache
@@ -381,7 +381,8 @@ class Stranger:
 
     def post(self, inbox: str, activity: dict[str, Any], **bent: Any) -> httpx2.Response:
         body = orjson.dumps(activity)
-        return httpx2.post(inbox, content=body, headers=self.signed(inbox, body, **bent), trust_env=False)
+        signed = self.signed(inbox, body, **bent)
+        return httpx2.post(inbox, content=body, headers=signed, trust_env=False, timeout=30)
 
     # ── listening ────────────────────────────────────────────────────────────────────────────────────────────────
 

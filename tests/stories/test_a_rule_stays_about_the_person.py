@@ -99,6 +99,7 @@ def test_somebody_unmet_is_looked_up_when_the_rule_is_made(place: Bridge, bob: R
     rule(place, "suspend", handle(bob), "actor")
     eventually(lambda: place.count("blocks", actor_uri=bob.uri) == 1)
     assert place.count("jobs", kind=enforcement.NAME) == 0
+    eventually(lambda: place.count("jobs", kind=enforcement.ENFORCE) == 0)
     assert bob.asked
     bob.alias = "innocent"
     before = kept(place)

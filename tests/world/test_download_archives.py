@@ -37,9 +37,9 @@ GOOD = {POSTS: posts_file(single("hello")), PROFILE: profile_file()}
 @pytest.fixture(autouse=True)
 def quick_and_small() -> Iterator[None]:
     """Seconds and megabytes, whatever the archive pretends to be."""
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 * 1024
 
 

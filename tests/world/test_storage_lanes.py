@@ -63,7 +63,7 @@ def test_fifty_thousand_sends_of_one_account_delay_nobody_and_are_not_starved_th
     many(store, said(store, loud), 25_000, LANE_POST)
     many(store, said(store, loud, "Update"), 25_000, LANE_BULK)
     quiet = account(store, "quiet")
-    address(store, said(store, quiet, "Accept"), "q.example", lane=LANE_ANSWER)
+    address(store, said(store, quiet, "Accept"), "p.example", lane=LANE_ANSWER)
     address(store, said(store, quiet), "q.example", "r.example", lane=LANE_POST)
     address(store, said(store, quiet, "Update"), "s.example", lane=LANE_CHANGE)
     # The very next turn has everything of the quiet account, though all of the other's was due before.

@@ -366,9 +366,10 @@ def _firsts(dialect: str) -> Select[Any]:
     )
     # Nor does a post overtake the Accept of who is to read it: Mastodon drops what comes from somebody whom nobody
     # there follows yet. Once it was tried it holds up nothing.
-    answer = _d.alias("answer")
+    answer, accept = _d.alias("answer"), _a.alias("accept")
     unanswered_until = (
         select(func.max(answer.c.due_at))
+        .join(accept, accept.c.id == answer.c.activity_id)
         .where(
             answer.c.state == _WAITING,
             answer.c.lane == LANE_ANSWER,
@@ -376,8 +377,10 @@ def _firsts(dialect: str) -> Select[Any]:
             answer.c.host == due.c.host,
             answer.c.id < due.c.id,
             answer.c.attempts == 0,
+            accept.c.kind == "Accept",
             due.c.lane != LANE_ANSWER,
         )
+        .correlate(due)
         .scalar_subquery()
     )
     return (
