@@ -111,6 +111,8 @@ def test_what_was_accepted_is_there_and_everything_arrives(tmp_path: Path, reque
                         kill(running)
                         here.whole()
                         running = here.start()
+                    # On a slow machine much of the time goes into starting.
+                    eventually(lambda: len(following.accepted) > 10 < len(publishing.posts), 30)
                     time.sleep(0.3)
                     kill(running)
             for people in servers:
@@ -134,7 +136,7 @@ def still_held(here: Beside, held: dict[int, int]) -> list[int]:
 def check(here: Beside, servers: list[Crowd], following: Following, publishing: Publishing) -> None:
     # Every request that was answered at all was answered well, and what was told 202 is there, once.
     assert set(following.answers) == {202}
-    assert len(set(following.accepted)) == len(following.accepted) > 3
+    assert len(set(following.accepted)) == len(following.accepted) > 10
     assert here.count("followers", ended_at=None) >= len(following.accepted)
     accepts = {a["object"]["actor"] for people in servers for a in people.of_kind("Accept")}
     assert accepts >= set(following.accepted)
