@@ -425,7 +425,7 @@ class Stranger:
         return [activity for activity in self.received if activity["type"] == kind]
 
 
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait until `check()` is true, and return what it gave."""
     deadline = time.monotonic() + seconds
     while True:

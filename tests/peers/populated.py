@@ -263,7 +263,7 @@ def populated(folder: Path) -> Iterator[House]:
         other, two = serve(loop, "carol", 2)
         served += [one, two]
         bridge.start_worker()
-        house = House(bridge, port, account, quiet, {}, watcher, httpx2.Client(trust_env=False))
+        house = House(bridge, port, account, quiet, {}, watcher, httpx2.Client(trust_env=False, timeout=30))
         inbox = f"{house.uri}/inbox"
         for stranger in (watcher, other):
             follow = stranger.activity("Follow", house.uri)
